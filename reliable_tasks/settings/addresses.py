@@ -1,0 +1,156 @@
+"""URLs of the broker and the database: parse, normalise, build from parts, mask."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+MASK = "***"
+
+BROKER_SCHEMES = {"amqp": "amqp", "pyamqp": "amqp", "amqps": "amqps"}
+DATABASE_SCHEMES = (
+    "postgresql",
+    "postgres",
+    "postgresql+psycopg2",
+    "db+postgresql",
+    "db+postgresql+psycopg2",
+    "reliable+postgresql",
+)
+_STANDARD_PORTS = {"amqp": 5672, "amqps": 5671, "postgresql": 5432}
+_SECRET_QUERY_NAMES = ("password", "sslpassword", "secret", "token")
+
+
+@dataclass(frozen=True, repr=False)
+class Address:
+    """The parts of a URL, decoded. `path` is the vhost or the database, without the separating slash."""
+
+    scheme: str
+    host: str
+    port: int | None
+    user: str | None
+    password: str | None
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+
+    def text(self, scheme: str | None = None, *, masked: bool = False) -> str:
+        """The URL, percent-encoded, under another scheme if asked."""
+        return "".join(self._pieces(scheme or self.scheme, masked))
+
+    def __repr__(self) -> str:
+        return f"Address({self.text(masked=True)!r})"
+
+    def _pieces(self, scheme: str, masked: bool) -> Iterator[str]:
+        yield f"{scheme}://"
+        if self.user is not None:
+            yield quote(self.user, safe="")
+        if self.password is not None:
+            yield ":" + (MASK if masked else quote(self.password, safe=""))
+        if self.user is not None or self.password is not None:
+            yield "@"
+        yield f"[{self.host}]" if ":" in self.host else self.host
+        if self.port is not None:
+            yield f":{self.port}"
+        yield "/" + quote(self.path, safe="")
+        if self.query:
+            shown = [(k, MASK if masked and k.lower() in _SECRET_QUERY_NAMES else v) for k, v in self.query]
+            yield "?" + urlencode(shown, safe="*/" if masked else "/")
+
+
+class NotAnAddress(ValueError):
+    """The text is no URL of the wanted kind; the message says why and never contains the text."""
+
+
+def parse_broker(url: str) -> Address:
+    """An AMQP URL with every part filled in: port, guest account, vhost "/"."""
+    if ";" in url and url.count("://") > 1:
+        raise NotAnAddress(
+            "it lists several brokers; give one, for a cluster the name that leads to its nodes"
+        )
+    address = _parse(url, tuple(BROKER_SCHEMES))
+    if not address.host:
+        raise NotAnAddress("it has no host")
+    scheme = BROKER_SCHEMES[address.scheme]
+    return Address(
+        scheme,
+        address.host,
+        address.port or _STANDARD_PORTS[scheme],
+        "guest" if address.user is None else address.user,
+        "guest" if address.password is None else address.password,
+        address.path or "/",
+        address.query,
+    )
+
+
+def parse_database(url: str) -> Address:
+    """A Postgres URL under any of the schemes people write, as scheme `postgresql`."""
+    address = _parse(url, DATABASE_SCHEMES)
+    if not address.path:
+        raise NotAnAddress("it names no database after the host")
+    if not address.host and "host" not in dict(address.query):
+        raise NotAnAddress("it has no host")
+    port = address.port or (_STANDARD_PORTS["postgresql"] if address.host else None)
+    return Address(
+        "postgresql", address.host, port, address.user, address.password, address.path, address.query
+    )
+
+
+def database_from_parts(host: str, port: int, user: str, password: str | None, name: str) -> Address:
+    """A Postgres address; a host that is a folder means the socket in it."""
+    if host.startswith("/"):
+        return Address("postgresql", "", None, user, password, name, (("host", host), ("port", str(port))))
+    return Address("postgresql", host, port, user, password, name)
+
+
+def parse_management(url: str) -> str:
+    """The base URL of the management API, without a trailing slash and without credentials."""
+    address = _parse(url, ("http", "https"))
+    if address.user is not None or address.password is not None:
+        raise NotAnAddress("it carries a user; user and password are taken from the broker's URL")
+    if not address.host:
+        raise NotAnAddress("it has no host")
+    return url.rstrip("/")
+
+
+def standard_management_url(broker: Address) -> str | None:
+    """Where the management API is on a broker with standard ports; None when its port says nothing.
+
+    A guess for any other port could reach another broker on the same machine.
+    """
+    if broker.port != _STANDARD_PORTS[broker.scheme]:
+        return None
+    host = f"[{broker.host}]" if ":" in broker.host else broker.host
+    return f"https://{host}:15671" if broker.scheme == "amqps" else f"http://{host}:15672"
+
+
+def mask_url(url: str) -> str:
+    """Any URL with its password replaced; a text that is no URL is replaced altogether."""
+    try:
+        return _parse(url, ()).text(masked=True)
+    except NotAnAddress:
+        return MASK
+
+
+def _parse(url: str, schemes: tuple[str, ...]) -> Address:
+    if "://" not in url:
+        raise NotAnAddress("it is not a full URL")
+    scheme = url.partition("://")[0].lower()
+    if schemes and scheme not in schemes:
+        raise NotAnAddress(f"its scheme is {scheme}://, not {' or '.join(f'{s}://' for s in schemes)}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # urlsplit quotes the offending part, which may be half a password
+        raise NotAnAddress(
+            "its host or port cannot be read; percent-encode : / ? # @ [ ] in user and password"
+        ) from None
+    if parts.fragment:
+        raise NotAnAddress("it contains a bare #; percent-encode it as %23")
+    return Address(
+        scheme,
+        parts.hostname or "",
+        port,
+        None if parts.username is None else unquote(parts.username),
+        None if parts.password is None else unquote(parts.password),
+        unquote(parts.path[1:]),
+        tuple(parse_qsl(parts.query, keep_blank_values=True)),
+    )

@@ -1,0 +1,107 @@
+"""`load_settings`: layers of names in, one frozen `Settings` out, or every problem at once."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import SecretStr
+
+from reliable_tasks.errors import SettingError
+from reliable_tasks.settings.endpoints import Found, find_broker, find_database, management_url
+from reliable_tasks.settings.layers import ENV_FILE, Problem, read_layers
+from reliable_tasks.settings.reader import DEFAULT, Reader
+from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings
+from reliable_tasks.settings.variables import VARIABLES
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    env_file: Path | None = None,
+    broker_url: str | None = None,
+    database_url: str | None = None,
+    management_url: str | None = None,
+    app: str | None = None,
+    topology: str | None = None,
+) -> Settings:
+    """Read the settings: options, then the environment, then `.env`, then defaults.
+
+    Args:
+        environ: the environment; without it the process's own, and `.env` in the working directory too.
+        env_file: a file in the form of `.env`, to read beside an explicit environ.
+        broker_url, database_url, management_url, app, topology: what an option says; wins over all.
+
+    Raises:
+        SettingError: naming every variable that is wrong, what it accepts and what to do.
+    """
+    if environ is None:
+        environ, env_file = os.environ, env_file or ENV_FILE
+    problems: list[Problem] = []
+    reader = Reader(
+        environ,
+        read_layers(environ, env_file, problems),
+        {
+            "RELIABLE_TASKS_BROKER_URL": broker_url,
+            "RELIABLE_TASKS_DATABASE_URL": database_url,
+            "RELIABLE_TASKS_MANAGEMENT_URL": management_url,
+            "RELIABLE_TASKS_APP": app,
+            "RELIABLE_TASKS_TOPOLOGY": topology,
+        },
+        problems,
+    )
+    settings = _resolve(reader)
+    if settings is None or problems:
+        raise _setting_error(problems)
+    return settings
+
+
+def _resolve(reader: Reader) -> Settings | None:
+    for variable in VARIABLES:
+        reader.value(variable.name)
+    broker, database = find_broker(reader), find_database(reader)
+    if broker is None or database is None:
+        return None
+    management = management_url(reader, broker)
+    if reader.value("RELIABLE_TASKS_ENV") == "production":
+        _refuse_unsafe_defaults(reader, broker)
+    state_dir = reader.value("RELIABLE_TASKS_STATE_DIR")
+    return Settings(
+        broker=BrokerSettings(url=SecretStr(broker.address.text()), management_url=management),
+        database=DatabaseSettings(url=SecretStr(database.address.text("postgresql+psycopg2"))),
+        app=reader.value("RELIABLE_TASKS_APP"),
+        env=cast(Literal["development", "production"], reader.value("RELIABLE_TASKS_ENV") or "development"),
+        topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
+        results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
+        state_dir=Path(state_dir) if state_dir else None,
+        failpoint=reader.value("RELIABLE_TASKS_FAILPOINT"),
+        shown=reader.shown(),
+        origins=dict(reader.origins),
+    )
+
+
+def _refuse_unsafe_defaults(reader: Reader, broker: Found) -> None:
+    if "guest" in (broker.address.user, broker.address.password):
+        reader.problems.append(
+            Problem(
+                f"RELIABLE_TASKS_ENV=production refuses the broker's guest account ({broker.origin})",
+                "set RABBITMQ_USER and RABBITMQ_PASSWORD_FILE, or RELIABLE_TASKS_BROKER_URL_FILE",
+            )
+        )
+    if reader.origins["DB_NAME"] == DEFAULT:
+        reader.problems.append(
+            Problem(
+                "RELIABLE_TASKS_ENV=production needs a database that somebody named",
+                "set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD_FILE, or RELIABLE_TASKS_DATABASE_URL_FILE",
+            )
+        )
+
+
+def _setting_error(problems: list[Problem]) -> SettingError:
+    if len(problems) == 1:
+        return SettingError(problems[0].message, hint=problems[0].hint)
+    lines = [f"  {problem.message}; {problem.hint}" for problem in problems]
+    return SettingError(
+        "\n".join([f"{len(problems)} settings are wrong:", *lines]),
+        hint="docs/reference/settings.md lists every name and what it accepts",
+    )

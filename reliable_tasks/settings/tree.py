@@ -1,0 +1,67 @@
+"""The settings as the rest of the program sees them: frozen, checked, secrets masked."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from reliable_tasks.settings.addresses import mask_url
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BrokerSettings(_Frozen):
+    """Where the broker is. `url` hides itself; ask `url_text()` for the real one."""
+
+    url: SecretStr
+    management_url: str | None = None
+
+    def url_text(self) -> str:
+        """amqp://user:password@host:port/vhost, percent-encoded."""
+        return self.url.get_secret_value()
+
+    def url_shown(self) -> str:
+        """The URL without its password, for messages."""
+        return mask_url(self.url_text())
+
+
+class DatabaseSettings(_Frozen):
+    """Where Postgres is. `url` hides itself; ask `url_text()` for the real one."""
+
+    url: SecretStr
+
+    def url_text(self) -> str:
+        """postgresql+psycopg2://user:password@host:port/database, percent-encoded."""
+        return self.url.get_secret_value()
+
+    def url_shown(self) -> str:
+        """The URL without its password, for messages."""
+        return mask_url(self.url_text())
+
+    def result_backend_text(self) -> str:
+        """The same database as Celery's `result_backend`: reliable+postgresql://..."""
+        return "reliable+postgresql://" + self.url_text().partition("://")[2]
+
+
+class Settings(_Frozen):
+    """Everything that is configured outside the code, read once by `load_settings`."""
+
+    broker: BrokerSettings
+    database: DatabaseSettings
+    app: str | None = None
+    env: Literal["development", "production"] = "development"
+    topology: str = "topology:TOPOLOGY"
+    results_expire_seconds: int = 0
+    state_dir: Path | None = None
+    failpoint: str | None = None
+    shown: dict[str, str | None] = {}
+    """The value in effect of every variable, parts of URLs included, with secrets masked."""
+    origins: dict[str, str] = {}
+    """Where each of them came from: default, environment NAME, file PATH, .env NAME, option NAME."""
+
+    @property
+    def results_expire(self) -> bool:
+        """Whether results may ever be removed for their age."""
+        return self.results_expire_seconds > 0

@@ -1,0 +1,154 @@
+"""Every environment variable we read: one table for the loader, `config show` and the reference."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "port", "seconds", "choice", "url", "secret"]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One name in the environment.
+
+    `choices` are the accepted values of a `choice`; `refused` are values that mean something to people but
+    not to this version, with the reason. `holds_secret` masks the value and allows NAME_FILE beside NAME.
+    """
+
+    name: str
+    kind: Kind
+    default: str | None
+    help: str
+    choices: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    holds_secret: bool = False
+
+    @property
+    def file_name(self) -> str:
+        """The variable that names a file holding this value."""
+        return f"{self.name}_FILE"
+
+    @property
+    def accepts(self) -> str:
+        """The accepted values, in words."""
+        match self.kind:
+            case "port":
+                return "a whole number from 1 to 65535"
+            case "seconds":
+                return "a whole number of seconds, 0 for never"
+            case "choice":
+                return " or ".join(self.choices)
+            case "url":
+                return "a full URL"
+            case _:
+                return "any text"
+
+
+_NO_REDIS_BROKER = (
+    "Redis as broker cannot confirm, dead-letter or bound redelivery, so nothing here would be kept"
+)
+_NO_REDIS_RESULTS = (
+    "Redis as result backend forgets, and a result must be durable before its message is acked"
+)
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "CELERY_BROKER",
+        "choice",
+        "rabbitmq",
+        "Which broker carries the tasks.",
+        choices=("rabbitmq",),
+        refused=(("redis", _NO_REDIS_BROKER),),
+    ),
+    Variable("RABBITMQ_HOST", "text", "localhost", "Host of the broker."),
+    Variable("RABBITMQ_PORT", "port", "5672", "AMQP port of the broker."),
+    Variable("RABBITMQ_USER", "text", "guest", "Broker user; must be given in production."),
+    Variable(
+        "RABBITMQ_PASSWORD",
+        "secret",
+        "guest",
+        "Password of the broker user; must be given in production.",
+        holds_secret=True,
+    ),
+    Variable("RABBITMQ_VHOST", "text", "/", "Virtual host of the broker, as it is (not percent-encoded)."),
+    Variable(
+        "RELIABLE_TASKS_BROKER_URL",
+        "url",
+        None,
+        "amqp://user:password@host:port/vhost; overrides the RABBITMQ_* parts.",
+        holds_secret=True,
+    ),
+    Variable(
+        "RELIABLE_TASKS_MANAGEMENT_URL",
+        "url",
+        None,
+        "http(s)://host:port of RabbitMQ's management API; user and password are the broker's. "
+        "Without it: the broker's host on port 15672, when the broker itself is on its standard port.",
+    ),
+    Variable(
+        "CELERY_RESULT_BACKEND",
+        "choice",
+        "postgres",
+        "Where results are kept: postgres, or the full URL of the same Postgres database.",
+        choices=("postgres",),
+        refused=(("redis", _NO_REDIS_RESULTS),),
+        holds_secret=True,
+    ),
+    Variable(
+        "CELERY_RESULT_EXPIRES", "seconds", "0", "Age at which results may be removed; 0 keeps them for ever."
+    ),
+    Variable("DB_HOST", "text", "localhost", "Host of Postgres, or the folder of its socket."),
+    Variable("DB_PORT", "port", "5432", "Port of Postgres."),
+    Variable("DB_NAME", "text", "reliable_tasks", "Database; must be given in production."),
+    Variable("DB_USER", "text", "reliable_tasks", "Database user."),
+    Variable("DB_PASSWORD", "secret", None, "Password of the database user.", holds_secret=True),
+    Variable(
+        "RELIABLE_TASKS_DATABASE_URL",
+        "url",
+        None,
+        "postgresql://user:password@host:port/database; overrides the DB_* parts.",
+        holds_secret=True,
+    ),
+    Variable("REDIS_HOST", "text", None, "Read and shown; unused while this version refuses Redis."),
+    Variable("REDIS_PORT", "port", None, "Read and shown; unused while this version refuses Redis."),
+    Variable(
+        "REDIS_PASSWORD",
+        "secret",
+        None,
+        "Read and shown (masked); unused while this version refuses Redis.",
+        holds_secret=True,
+    ),
+    Variable("RELIABLE_TASKS_APP", "text", None, "The Celery application, module:attribute; what -A gives."),
+    Variable("RELIABLE_TASKS_TOPOLOGY", "text", "topology:TOPOLOGY", "The declared shape, module:attribute."),
+    Variable(
+        "RELIABLE_TASKS_ENV",
+        "choice",
+        "development",
+        "In production, unsafe defaults are refused: the guest account, and a database that nobody named.",
+        choices=("development", "production"),
+    ),
+    Variable(
+        "RELIABLE_TASKS_STATE_DIR",
+        "text",
+        None,
+        "Folder for the state of private development services; each command has its own default.",
+    ),
+    Variable("RELIABLE_TASKS_FAILPOINT", "text", None, "For tests: where this process shall fail."),
+    Variable(
+        "RELIABLE_TASKS_TRACEBACK",
+        "choice",
+        "0",
+        "1 shows tracebacks of unexpected errors.",
+        choices=("0", "1"),
+    ),
+)
+
+VARIABLE_BY_NAME: dict[str, Variable] = {variable.name: variable for variable in VARIABLES}
+
+CELERY_BROKER_URL = "CELERY_BROKER_URL"
+"""Celery's own variable. `celery -b URL` arrives in it, and so does a bare CELERY_BROKER."""
+
+CELERY_RESULT_BACKEND = "CELERY_RESULT_BACKEND"
+"""The document's and Celery's own at once."""
+
+PUBLISHED = "RELIABLE_TASKS_PUBLISHED"
+"""Ours: digests of the URLs we wrote into Celery's variables, so that a child does not take them for orders."""
