@@ -9,6 +9,7 @@ from reliable_tasks.settings.layers import Given, Names, Problem
 from reliable_tasks.settings.variables import CELERY_RESULT_BACKEND, VARIABLE_BY_NAME, VARIABLES, Variable
 
 DEFAULT = "default"
+_NOUN = {"port": "a port", "seconds": "a number of seconds", "choice": "an accepted value"}
 _WHOLE = re.compile(r"\d+")
 
 
@@ -99,9 +100,10 @@ def _wrong(variable: Variable, text: str, origin: str) -> Problem:
     elif variable.name == "CELERY_BROKER" and "://" in text:
         hint = "put a full URL into RELIABLE_TASKS_BROKER_URL"
     else:
-        hint = f"{variable.name} accepts {variable.accepts}"
+        example = f", such as {variable.default}" if variable.kind == "port" else ""
+        hint = f"set it to {variable.accepts}{example}"
     shown = mask_url(text) if "://" in text else text
-    return Problem(f"{variable.name} is {shown!r}{where}, which is not {variable.accepts}", hint)
+    return Problem(f"{variable.name} is {shown!r}{where}, not {_NOUN[variable.kind]}", hint)
 
 
 def _masked(variable: Variable, value: str | None) -> str | None:

@@ -151,4 +151,4 @@ CELERY_RESULT_BACKEND = "CELERY_RESULT_BACKEND"
 """The document's and Celery's own at once."""
 
 PUBLISHED = "RELIABLE_TASKS_PUBLISHED"
-"""Ours: digests of the URLs we wrote into Celery's variables, so that a child does not take them for orders."""
+"""Ours: digests of the URLs we wrote into Celery's variables; a child must not take them for orders."""
