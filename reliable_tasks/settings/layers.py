@@ -1,7 +1,6 @@
 """Where a value comes from: an option, the environment, a file that NAME_FILE names, `.env`, the default."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from dotenv import dotenv_values
 from reliable_tasks.settings.variables import PUBLISHED, VARIABLES, Variable
 
 ENV_FILE = Path(".env")
-_COMMENT = re.compile(r"\s+#.*$")
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,8 +51,7 @@ class Names:
             return _read_secret(variable, Path(file), problems)
         if not direct:
             return None
-        text = direct if variable.holds_secret else _COMMENT.sub("", direct)
-        return Given(text, f"{self.origin} {variable.name}")
+        return Given(direct, f"{self.origin} {variable.name}")
 
 
 def read_layers(

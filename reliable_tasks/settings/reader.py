@@ -10,6 +10,7 @@ from reliable_tasks.settings.variables import CELERY_RESULT_BACKEND, VARIABLE_BY
 
 DEFAULT = "default"
 _NOUN = {"port": "a port", "seconds": "a number of seconds", "choice": "an accepted value"}
+_COMMENT = re.compile(r"\s+#.*$")
 _WHOLE = re.compile(r"\d+")
 
 
@@ -71,7 +72,10 @@ class Reader:
         return self.environment.find(variable, self.problems) or self.env_file.find(variable, self.problems)
 
     def _checked(self, variable: Variable, given: Given) -> str | None:
-        text = given.text.strip() if variable.kind != "secret" else given.text
+        text = given.text if variable.kind == "secret" else given.text.strip()
+        if variable.kind in _NOUN:
+            # env files handed to containers keep the comment behind a value
+            text = _COMMENT.sub("", text)
         match variable.kind:
             case "port":
                 right = bool(_WHOLE.fullmatch(text)) and 1 <= int(text) <= 65535
