@@ -1,0 +1,15 @@
+"""What all tests share: the private services, and an environment without anybody's settings."""
+
+import os
+
+pytest_plugins = ["reliable_tasks.testing.services"]
+
+_FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
+_OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
+
+
+def pytest_configure() -> None:
+    # after the plugin was imported, which has read what it needs
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) and not name.startswith(_OURS):
+            del os.environ[name]
