@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -36,10 +37,13 @@ def told_in_one_line() -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit as end:
+        # rich has its own idea of how to end when the reader went away
+        if isinstance(end.__context__, BrokenPipeError):
+            _end_without_reader()
+        raise
     except BrokenPipeError:
-        # what is still buffered would fail again when the interpreter ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(PIPE_CLOSED) from None
+        _end_without_reader()
     except Exception as error:
         if os.environ.get("RELIABLE_TASKS_TRACEBACK") == "1":
             raise
@@ -49,6 +53,12 @@ def told_in_one_line() -> Iterator[None]:
             "RELIABLE_TASKS_TRACEBACK=1 shows where",
         )
         raise SystemExit(UNEXPECTED) from None
+
+
+def _end_without_reader() -> NoReturn:
+    # what is still buffered would fail again when the interpreter ends
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(PIPE_CLOSED) from None
 
 
 def tell_usage(error: click.ClickException) -> int:

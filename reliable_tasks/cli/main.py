@@ -99,8 +99,12 @@ class LazyGroup(RichGroup):
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        listing = _Listing(self)
-        RichGroup.format_help(listing, ctx, formatter)
+        # rich-click asks the context's command for its children
+        ctx.command = _Listing(self)
+        try:
+            ctx.command.format_help(ctx, formatter)
+        finally:
+            ctx.command = self
 
     def invoke(self, ctx: click.Context) -> Any:
         with told_in_one_line():
