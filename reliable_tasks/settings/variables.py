@@ -132,6 +132,18 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "Folder for the state of private development services; each command has its own default.",
     ),
+    Variable(
+        "RELIABLE_TASKS_RABBITMQ_SBIN",
+        "text",
+        None,
+        "Folder of rabbitmq-server, for private development services; without it the installed one is looked for.",
+    ),
+    Variable(
+        "RELIABLE_TASKS_POSTGRES_BIN",
+        "text",
+        None,
+        "Folder of initdb and postgres, for private development services; without it the newest installed one.",
+    ),
     Variable("RELIABLE_TASKS_FAILPOINT", "text", None, "For tests: where this process shall fail."),
     Variable(
         "RELIABLE_TASKS_TRACEBACK",

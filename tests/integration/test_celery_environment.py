@@ -1,0 +1,117 @@
+"""A real `celery` program, started with exactly the names that are documented for `.env`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pika
+import pytest
+
+from waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+APPLICATION = """
+from celery import Celery
+from reliable_tasks.settings import load_settings, publish_celery_environment
+publish_celery_environment(load_settings())
+class Bank(Celery):
+    # the broker alone is in question here
+    backend_cls = "disabled"
+app = Bank("bank")
+"""
+
+
+def document(broker_url: str, database_url: str) -> dict[str, str]:
+    """The documented names for these services."""
+    broker, database = urlsplit(broker_url), urlsplit(database_url)
+    return {
+        "CELERY_BROKER": "rabbitmq",
+        "RABBITMQ_HOST": broker.hostname or "",
+        "RABBITMQ_PORT": str(broker.port),
+        "RABBITMQ_USER": unquote(broker.username or ""),
+        "RABBITMQ_PASSWORD": unquote(broker.password or ""),
+        "RABBITMQ_VHOST": vhost_of(broker_url),
+        "CELERY_RESULT_BACKEND": "postgres",
+        "CELERY_RESULT_EXPIRES": "0",
+        "DB_HOST": database.hostname or "",
+        "DB_PORT": str(database.port),
+        "DB_NAME": unquote(database.path[1:]),
+        "DB_USER": unquote(database.username or ""),
+        "DB_PASSWORD": unquote(database.password or ""),
+    }
+
+
+def vhost_of(broker_url: str) -> str:
+    return unquote(urlsplit(broker_url).path[1:])
+
+
+@contextmanager
+def celery_worker(folder: Path, names: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "worker.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                *options,
+                "-A",
+                "bank",
+                "worker",
+                "-P",
+                "solo",
+                "--loglevel",
+                "INFO",
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **names},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def wait_for_consumer(broker_url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def consumers() -> int:
+        if process.poll() is not None:
+            pytest.fail((folder / "worker.log").read_text())
+        with pika.BlockingConnection(pika.URLParameters(broker_url)) as connection:
+            return connection.channel().queue_declare("celery", passive=True).method.consumer_count
+
+    wait_until(consumers, f"a worker that consumes in {vhost_of(broker_url)}", 30)
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Path:
+    (tmp_path / "bank.py").write_text(APPLICATION)
+    return tmp_path
+
+
+def test_the_documents_env_file(fresh_vhost: str, empty_database: str, bank: Path) -> None:
+    lines = [f"{name}={value}\n" for name, value in document(fresh_vhost, empty_database).items()]
+    (bank / ".env").write_text("".join(lines))
+    with celery_worker(bank, {}) as process:
+        wait_for_consumer(fresh_vhost, process, bank)
+
+
+def test_the_documents_names_in_the_environment(fresh_vhost: str, empty_database: str, bank: Path) -> None:
+    with celery_worker(bank, document(fresh_vhost, empty_database)) as process:
+        wait_for_consumer(fresh_vhost, process, bank)
+
+
+def test_an_explicit_broker_beside_them_wins(fresh_vhost: str, empty_database: str, bank: Path) -> None:
+    elsewhere = {
+        **document(fresh_vhost, empty_database),
+        "RABBITMQ_HOST": "nowhere.invalid",
+        "RABBITMQ_VHOST": "/none",
+    }
+    with celery_worker(bank, elsewhere, "-b", fresh_vhost) as process:
+        wait_for_consumer(fresh_vhost, process, bank)
