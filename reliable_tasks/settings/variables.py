@@ -136,13 +136,13 @@ VARIABLES: tuple[Variable, ...] = (
         "RELIABLE_TASKS_RABBITMQ_SBIN",
         "text",
         None,
-        "Folder of rabbitmq-server, for private development services; without it the installed one is looked for.",
+        "Folder of rabbitmq-server for private development services; else the installed one.",
     ),
     Variable(
         "RELIABLE_TASKS_POSTGRES_BIN",
         "text",
         None,
-        "Folder of initdb and postgres, for private development services; without it the newest installed one.",
+        "Folder of initdb and postgres for private development services; else the newest installed.",
     ),
     Variable("RELIABLE_TASKS_FAILPOINT", "text", None, "For tests: where this process shall fail."),
     Variable(

@@ -50,23 +50,15 @@ def vhost_of(broker_url: str) -> str:
     return unquote(urlsplit(broker_url).path[1:])
 
 
+CELERY = ("celery", "-A", "bank", "worker")
+OURS = ("reliable_tasks.cli.main", "worker", "-A", "bank")
+
+
 @contextmanager
-def celery_worker(folder: Path, names: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(folder: Path, names: Mapping[str, str], *program: str) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "worker.log").open("wb") as log:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "celery",
-                *options,
-                "-A",
-                "bank",
-                "worker",
-                "-P",
-                "solo",
-                "--loglevel",
-                "INFO",
-            ],
+            [sys.executable, "-m", *program, "-P", "solo", "--loglevel", "INFO"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **names},
             stdout=log,
@@ -95,15 +87,21 @@ def bank(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_documents_env_file(fresh_vhost: str, empty_database: str, bank: Path) -> None:
+@pytest.mark.parametrize("program", [CELERY, OURS], ids=["celery", "reliable-tasks"])
+def test_the_documents_env_file(
+    fresh_vhost: str, empty_database: str, bank: Path, program: tuple[str, ...]
+) -> None:
     lines = [f"{name}={value}\n" for name, value in document(fresh_vhost, empty_database).items()]
     (bank / ".env").write_text("".join(lines))
-    with celery_worker(bank, {}) as process:
+    with worker(bank, {}, *program) as process:
         wait_for_consumer(fresh_vhost, process, bank)
 
 
-def test_the_documents_names_in_the_environment(fresh_vhost: str, empty_database: str, bank: Path) -> None:
-    with celery_worker(bank, document(fresh_vhost, empty_database)) as process:
+@pytest.mark.parametrize("program", [CELERY, OURS], ids=["celery", "reliable-tasks"])
+def test_the_documents_names_in_the_environment(
+    fresh_vhost: str, empty_database: str, bank: Path, program: tuple[str, ...]
+) -> None:
+    with worker(bank, document(fresh_vhost, empty_database), *program) as process:
         wait_for_consumer(fresh_vhost, process, bank)
 
 
@@ -113,5 +111,5 @@ def test_an_explicit_broker_beside_them_wins(fresh_vhost: str, empty_database: s
         "RABBITMQ_HOST": "nowhere.invalid",
         "RABBITMQ_VHOST": "/none",
     }
-    with celery_worker(bank, elsewhere, "-b", fresh_vhost) as process:
+    with worker(bank, elsewhere, "celery", "-b", fresh_vhost, *CELERY[1:]) as process:
         wait_for_consumer(fresh_vhost, process, bank)
