@@ -1,6 +1,5 @@
 """Settings: which value wins, how URLs are made, what is refused, and that no secret is shown."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from pika import URLParameters
 from sqlalchemy.engine import make_url
 
 from reliable_tasks.errors import SettingError
-from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
+from reliable_tasks.settings import load_settings
 
 DOCUMENT = {
     "CELERY_BROKER": "rabbitmq",
@@ -285,53 +284,3 @@ def test_the_management_api_is_guessed_only_on_standard_ports(
     environ: dict[str, str], wanted: str | None
 ) -> None:
     assert load_settings(environ).broker.management_url == wanted
-
-
-class TestCelerysVariables:
-    """What Celery reads of the environment, after we published into it."""
-
-    @staticmethod
-    def published(environ: dict[str, str]) -> tuple[Settings, dict[str, str]]:
-        settings = load_settings(environ)
-        after = dict(environ)
-        publish_celery_environment(settings, after)
-        return settings, after
-
-    def test_the_documents_values_become_urls(self) -> None:
-        settings, after = self.published(DOCUMENT)
-        assert after["CELERY_BROKER_URL"] == BROKER
-        assert after["CELERY_RESULT_BACKEND"] == settings.database.result_backend_text()
-
-    def test_a_bare_name_in_the_broker_url_is_no_order(self) -> None:
-        _, after = self.published({**DOCUMENT, "CELERY_BROKER_URL": "rabbitmq"})
-        assert after["CELERY_BROKER_URL"] == BROKER
-
-    def test_an_explicit_broker_url_survives(self) -> None:
-        explicit = "amqp://u:p@h:1/v"
-        _, after = self.published(
-            {**DOCUMENT, "RELIABLE_TASKS_BROKER_URL": "amqp://other/v", "CELERY_BROKER_URL": explicit}
-        )
-        assert after["CELERY_BROKER_URL"] == explicit
-
-    def test_publishing_twice_changes_nothing(self) -> None:
-        _, once = self.published(DOCUMENT)
-        settings, twice = self.published(once)
-        assert once == twice
-        assert settings.origins["RABBITMQ_HOST"] == "environment RABBITMQ_HOST"
-
-    def test_a_child_with_another_address_is_not_held_to_the_parents(self) -> None:
-        _, parent = self.published(DOCUMENT)
-        child = {
-            **parent,
-            "RELIABLE_TASKS_BROKER_URL": "amqp://u:p@h:1/child",
-            "RELIABLE_TASKS_DATABASE_URL": "postgresql://u:p@h:1/child",
-        }
-        settings, after = self.published(child)
-        assert settings.broker.url_text() == after["CELERY_BROKER_URL"] == "amqp://u:p@h:1/child"
-        assert after["CELERY_RESULT_BACKEND"] == "reliable+postgresql://u:p@h:1/child"
-
-    def test_the_process_environment_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "RELIABLE_TASKS_PUBLISHED"):
-            monkeypatch.setenv(name, "")
-        publish_celery_environment(load_settings(DOCUMENT))
-        assert os.environ["CELERY_BROKER_URL"] == BROKER
