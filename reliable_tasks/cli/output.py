@@ -1,0 +1,79 @@
+"""How every command prints: data to stdout as table, json or csv; everything else to stderr."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+FORMATS = ("table", "json", "csv")
+
+output_option = click.option(
+    "--output",
+    "output",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How to print: a table for people, JSON (JSON Lines for lists) or CSV for programs.",
+)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can carry it: money and identifiers as text, times as ISO 8601 in UTC."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).decode("utf-8", "replace")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: str) -> int:
+    """Print rows (column name to value) in the chosen form; returns how many there were."""
+    found = [{column: plain(row.get(column)) for column in columns} for row in rows]
+    if output == "json":
+        for row in found:
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    elif output == "csv":
+        writer = csv.DictWriter(sys.stdout, fieldnames=list(columns))
+        writer.writeheader()
+        writer.writerows(found)
+    else:
+        table = Table(*columns, header_style="bold")
+        for row in found:
+            table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return len(found)
+
+
+def print_record(record: Mapping[str, Any], output: str) -> None:
+    """Print one record: a two-column table, one JSON object, or a one-row CSV."""
+    values = {str(key): plain(value) for key, value in record.items()}
+    if output == "json":
+        sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    elif output == "csv":
+        print_rows([values], list(values), output)
+    else:
+        table = Table("field", "value", header_style="bold")
+        for key, value in values.items():
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+            table.add_row(key, "" if shown is None else str(shown))
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def say(text: str) -> None:
+    """Tell the person something that is not data: to stderr."""
+    click.echo(text, err=True)
