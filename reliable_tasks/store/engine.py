@@ -1,0 +1,100 @@
+"""Connections to Postgres: how they are made, and what their errors mean."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
+
+_CONNECT_SECONDS = 5
+
+
+def create_engine(url: str, *, pool_size: int = 4) -> Engine:
+    """An engine for `url` (postgresql+psycopg2://...): READ COMMITTED, pre-pinged, UTC.
+
+    Why READ COMMITTED: a second claim must wait for the first and then see it; at REPEATABLE READ it would
+    fail instead (https://www.postgresql.org/docs/15/transaction-iso.html).
+    """
+    engine = sqlalchemy.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": _CONNECT_SECONDS,
+            "application_name": "reliable_tasks",
+            "options": "-c timezone=UTC -c client_encoding=UTF8",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    )
+    _close_in_children(engine)
+    return engine
+
+
+def _close_in_children(engine: Engine) -> None:
+    # a forked child that used the parent's socket would mix two conversations on it
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+
+
+@contextmanager
+def begin(engine: Engine) -> Iterator[Connection]:
+    """One transaction; commits at the end, rolls back on any exception.
+
+    Raises:
+        DatabaseUnreachable: when the database cannot be reached or went away.
+        MigrationMissing: when a table or column is missing.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        known = explain(error, engine.url.render_as_string(hide_password=True))
+        if known is None:
+            raise
+        raise known from error
+
+
+def explain(error: DBAPIError, where: str) -> ReliableTasksError | None:
+    """The framework's error for a driver's error; None when it is of another kind."""
+    state = getattr(error.orig, "pgcode", None)
+    if state in ("42P01", "3F000", "42703"):
+        return MigrationMissing(
+            f"the database {where} lacks our schema or a part of it",
+            hint="run `reliable-tasks db upgrade`",
+        )
+    if is_outage(error):
+        first = str(error.orig).strip().partition("\n")[0]
+        if "password authentication failed" in first:
+            hint = "check DB_USER and DB_PASSWORD, or RELIABLE_TASKS_DATABASE_URL"
+        else:
+            hint = "check that Postgres runs there and DB_HOST, DB_PORT, DB_NAME"
+        return DatabaseUnreachable(f"the database {where} cannot be reached: {first}", hint=hint)
+    return None
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database itself is the trouble, and not the statement or the data."""
+    if isinstance(error, DatabaseUnreachable):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "pgcode", None)
+    if state:
+        return str(state)[:2] in ("08", "57", "53", "28") or state in ("25006",)
+    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+
+
+def ping(engine: Engine) -> str:
+    """The server's version, for example "15.18"."""
+    with begin(engine) as connection:
+        return str(connection.execute(text("SHOW server_version")).scalar_one()).split()[0]
+
+
+
