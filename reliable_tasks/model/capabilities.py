@@ -44,7 +44,7 @@ class Capabilities:
 
     @staticmethod
     def for_version(version: str) -> "Capabilities":
-        """What the broker of this version can do; a version between two rows is as the older, a new one as the last.
+        """What the broker of this version can do: the newest row that is not newer than it.
 
         Raises:
             ConfigurationError: when the version cannot be read or is older than the table.

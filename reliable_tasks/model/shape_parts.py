@@ -14,7 +14,7 @@ Strategy = Literal["at-least-once", "at-most-once"]
 
 MAX_LEVELS = 10
 BACKSTOP_DELIVERY_LIMIT = 100
-"""High on purpose: poison is counted in the claim; this only ends what kills workers before they can claim."""
+"""High on purpose: poison is counted in the claim; this ends only what kills workers before they claim."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
 _LONGEST = 200
@@ -23,7 +23,7 @@ QUORUM: dict[str, ArgumentValue] = {"x-queue-type": "quorum"}
 
 @dataclass(frozen=True)
 class Alternate:
-    """Where an exchange sends what it cannot route: a fanout exchange and its queue, collected as `unroutable`."""
+    """Where an exchange sends what it cannot route: a fanout and its queue, collected as `unroutable`."""
 
     exchange: str
     queue: str
@@ -69,8 +69,8 @@ class Queue:
     """A work queue: quorum, durable, with its dead-letter side.
 
     `levels` are priorities, 0 the lowest. Below RabbitMQ 4.3 each level is a physical queue (`payments`,
-    `payments.p1`, ...), and limits hold for each of them. Every physical queue is reached by its own name as routing
-    key; `routing_keys` are further ones that lead to level 0, for publishers who are not ours.
+    `payments.p1`, ...), and limits hold for each of them. Every physical queue is reached by its own name as
+    routing key; `routing_keys` are further ones that lead to level 0, for publishers who are not ours.
     """
 
     name: str
@@ -100,9 +100,7 @@ class Queue:
             )
         for key in self.routing_keys:
             if not isinstance(key, str) or not 0 < len(key.encode()) <= 255:
-                raise ShapeError(
-                    f"{where} has the routing key {key!r}", hint="give a text of 1 to 255 bytes"
-                )
+                raise ShapeError(f"{where} has the routing key {key!r}", hint="give a text of 1 to 255 bytes")
         if len(set(self.routing_keys)) < len(self.routing_keys) or self.name in self.routing_keys:
             raise ShapeError(
                 f"{where} names a routing key twice",
@@ -156,7 +154,7 @@ class Route:
 
 
 def keeping_queue(name: str, capabilities: Capabilities, role: QueueRole) -> PhysicalQueue:
-    """A queue that keeps what it is given: no TTL, no length, and no delivery limit, since each look would count."""
+    """A queue that keeps what it is given: no TTL, no length, no delivery limit, since each look would count."""
     arguments: dict[str, ArgumentValue] = dict(QUORUM)
     if capabilities.delivery_limit_can_be_off:
         arguments["x-delivery-limit"] = -1

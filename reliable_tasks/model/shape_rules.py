@@ -79,12 +79,12 @@ def _check_command_exchanges(by_name: dict[str, Exchange], queues: Sequence[Queu
         exchange = by_name[queue.exchange]
         if exchange.alternate is not None:
             raise ShapeError(
-                f"exchange {exchange.name} carries commands (queue {queue.name}) and has an alternate exchange",
-                hint="remove it: the broker would confirm commands that reach no queue instead of returning them",
+                f"exchange {exchange.name} carries the commands of queue {queue.name} and has an alternate",
+                hint="remove it: the broker would confirm a command that reaches no queue, not return it",
             )
         if exchange.type not in ("direct", "topic"):
             raise ShapeError(
-                f"exchange {exchange.name} carries commands (queue {queue.name}) and is of type {exchange.type}",
+                f"exchange {exchange.name} carries the commands of queue {queue.name} and is of type {exchange.type}",
                 hint="use direct or topic: a command goes to exactly one queue",
             )
 
@@ -127,7 +127,7 @@ def _check_alternates(
             )
         if alternate.queue in taken:
             raise ShapeError(
-                f"exchange {exchange.name} sends what it cannot route to {alternate.queue}, which has another use",
+                f"exchange {exchange.name} has the alternate queue {alternate.queue}, which has another use",
                 hint="name a queue of its own, such as unroutable",
             )
         if queue_of.setdefault(alternate.exchange, alternate.queue) != alternate.queue:
@@ -147,7 +147,7 @@ def _check_routing(by_name: dict[str, Exchange], queues: Sequence[Queue]) -> Non
             for key in queue.routing_keys:
                 if any(_matches(by_name[queue.exchange], key, target) for target in targets):
                     raise ShapeError(
-                        f"the routing key {key!r} of queue {queue.name} also takes messages of queue {other.name}",
+                        f"the routing key {key!r} of queue {queue.name} also takes those of queue {other.name}",
                         hint="a command would arrive in both; use routing keys that exclude each other",
                     )
 

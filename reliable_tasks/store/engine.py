@@ -95,6 +95,3 @@ def ping(engine: Engine) -> str:
     """The server's version, for example "15.18"."""
     with begin(engine) as connection:
         return str(connection.execute(text("SHOW server_version")).scalar_one()).split()[0]
-
-
-

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from alembic import command
 from reliable_tasks.errors import MigrationMissing
 from reliable_tasks.store.engine import begin, create_engine
 from reliable_tasks.store.tables import SCHEMA, metadata

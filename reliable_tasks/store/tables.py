@@ -241,5 +241,7 @@ suppressed = Table(
     Column("idempotency_key", Text),
     Column("kind", Text, nullable=False),
     _time("at", nullable=False, server_default=_now),
-    CheckConstraint("kind IN ('duplicate', 'redelivered', 'conflict', 'busy', 'takeover', 'fenced')", name="kind"),
+    CheckConstraint(
+        "kind IN ('duplicate', 'redelivered', 'conflict', 'busy', 'takeover', 'fenced')", name="kind"
+    ),
 )

@@ -1,0 +1,26 @@
+"""Attempts: one row per execution, inserted once, at its end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from reliable_tasks.store.tables import attempts, suppressed
+
+
+def add(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Insert the row of an execution that has ended."""
+    connection.execute(attempts.insert().values(**values))
+
+
+def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    """All attempts of a task, oldest first."""
+    query = select(attempts).where(attempts.c.task_id == task_id).order_by(attempts.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def suppress(connection: Connection, task_id: str, task_name: str, key: str | None, kind: str) -> None:
+    """Note a delivery that ran nothing: duplicate, redelivered, conflict, busy, takeover, fenced."""
+    connection.execute(
+        suppressed.insert().values(task_id=task_id, task_name=task_name, idempotency_key=key, kind=kind)
+    )

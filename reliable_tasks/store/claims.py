@@ -1,0 +1,198 @@
+"""Claims: who may execute an idempotency key, and how it ended. Every statement runs at READ COMMITTED."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, and_, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from reliable_tasks.store.tables import claims
+
+_now = func.clock_timestamp()
+
+
+@dataclass(frozen=True)
+class ClaimRequest:
+    """Who wants which key, for which payload and how long.
+
+    Args:
+        fingerprint: SHA-256 over task name and arguments; another value under the same key is a conflict.
+        replay: the message's replay number; a dead claim opens only for a higher one than it has seen.
+        may_act: the execution is about to call something outside.
+    """
+
+    task_name: str
+    key: str
+    fingerprint: bytes
+    task_id: str
+    owner: UUID
+    lease: timedelta
+    replay: int = 0
+    may_act: bool = False
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The caller owns the key now. `may_have_acted`: an earlier attempt began a call and never said how it ended."""
+
+    fence: int
+    attempt: int
+    may_have_acted: bool
+    takeover: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """The key has succeeded, by the task `task_id`."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another execution owns the key, until then unless it extends its lease."""
+
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The key belongs to another payload, first sent as `task_id`."""
+
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The key has ended otherwise (dead, uncertain, failed, discarded) and only a replay opens it."""
+
+    state: str
+    task_id: str
+
+
+Verdict = Owned | Done | Busy | Conflict | Closed
+
+
+def take(connection: Connection, request: ClaimRequest) -> Verdict:
+    """Claim the key, or say why not. Waits for another transaction's claim of the same key (lock_timeout)."""
+    previous = _read(connection, request)
+    new = insert(claims).values(
+        task_name=request.task_name,
+        key=request.key,
+        fingerprint=request.fingerprint,
+        task_id=request.task_id,
+        state="running",
+        attempts=1,
+        owner=request.owner,
+        fence=1,
+        replay=request.replay,
+        may_have_acted=int(request.may_act),
+        lease_until=_now + request.lease,
+    )
+    taken = connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[claims.c.task_name, claims.c.key],
+            set_={
+                "state": "running",
+                "attempts": claims.c.attempts + 1,
+                "owner": request.owner,
+                "fence": claims.c.fence + 1,
+                "replay": func.greatest(claims.c.replay, request.replay),
+                "may_have_acted": int(request.may_act),
+                "lease_until": _now + request.lease,
+            },
+            where=and_(
+                claims.c.fingerprint == request.fingerprint,
+                or_(
+                    claims.c.state == "retry_wait",
+                    and_(claims.c.state == "running", claims.c.lease_until < _now),
+                    and_(claims.c.state == "dead", claims.c.replay < request.replay),
+                ),
+            ),
+        ).returning(claims.c.fence, claims.c.attempts)
+    ).one_or_none()
+    if taken is not None:
+        return Owned(
+            fence=taken.fence,
+            attempt=taken.attempts,
+            may_have_acted=previous is not None and bool(previous.may_have_acted),
+            takeover=previous is not None and previous.state == "running",
+        )
+    row = _read(connection, request)
+    assert row is not None  # the insert met it, and claims are never deleted while messages may come
+    return _refusal(row, request)
+
+
+def _refusal(row: Row[tuple[object, ...]], request: ClaimRequest) -> Verdict:
+    if bytes(row.fingerprint) != request.fingerprint:
+        return Conflict(row.task_id)
+    if row.state == "succeeded":
+        return Done(row.task_id)
+    if row.state == "running":
+        return Busy(row.lease_until)
+    return Closed(row.state, row.task_id)
+
+
+def _read(connection: Connection, request: ClaimRequest) -> Row[tuple[object, ...]] | None:
+    return connection.execute(
+        select(claims).where(claims.c.task_name == request.task_name, claims.c.key == request.key)
+    ).one_or_none()
+
+
+def finish(
+    connection: Connection, request: ClaimRequest, fence: int, state: str, *, may_have_acted: bool
+) -> bool:
+    """End this execution's ownership in `state`; False when another execution has taken over."""
+    changed = connection.execute(
+        update(claims)
+        .where(
+            claims.c.task_name == request.task_name,
+            claims.c.key == request.key,
+            claims.c.owner == request.owner,
+            claims.c.fence == fence,
+            claims.c.state == "running",
+        )
+        .values(state=state, may_have_acted=int(may_have_acted), crashes=0, lease_until=None, owner=None)
+    )
+    return changed.rowcount == 1
+
+
+def extend(connection: Connection, request: ClaimRequest, fence: int) -> bool:
+    """Heartbeat: honour the claim for another lease, by the database's clock; False when it is lost."""
+    changed = connection.execute(
+        update(claims)
+        .where(
+            claims.c.task_name == request.task_name,
+            claims.c.key == request.key,
+            claims.c.owner == request.owner,
+            claims.c.fence == fence,
+            claims.c.state == "running",
+        )
+        .values(lease_until=_now + request.lease)
+    )
+    return changed.rowcount == 1
+
+
+def count_crash(connection: Connection, request: ClaimRequest) -> int:
+    """Count an execution that begins on a redelivered message: the one before may have died of it.
+
+    Committed apart from the execution, since a crash rolls the execution's own transaction back.
+    """
+    return connection.execute(
+        insert(claims)
+        .values(
+            task_name=request.task_name,
+            key=request.key,
+            fingerprint=request.fingerprint,
+            task_id=request.task_id,
+            state="retry_wait",
+            crashes=1,
+            replay=request.replay,
+        )
+        .on_conflict_do_update(
+            index_elements=[claims.c.task_name, claims.c.key],
+            set_={"crashes": claims.c.crashes + literal(1)},
+        )
+        .returning(claims.c.crashes)
+    ).scalar_one()

@@ -1,0 +1,100 @@
+"""Dead letters: every message that no attempt will take again without an operator, byte for byte."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from reliable_tasks.model.states import DEAD_LETTER_TRANSITIONS, DeadLetterState
+from reliable_tasks.store.tables import dead_letters
+
+_now = func.clock_timestamp()
+
+
+def add(connection: Connection, values: Mapping[str, Any], *, collected: bool = False) -> None:
+    """Write a dead letter once per task id and replay.
+
+    The collector only adds when it came: the worker's reason is the better one.
+    """
+    row = dict(values)
+    if collected:
+        row["collected_at"] = _now
+    new = insert(dead_letters).values(row)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[dead_letters.c.task_id, dead_letters.c.replay],
+            set_={"collected_at": func.coalesce(dead_letters.c.collected_at, new.excluded.collected_at)},
+        )
+    )
+
+
+def get(connection: Connection, dead_letter_id: int) -> dict[str, Any] | None:
+    """One dead letter, locked against a second operator until the transaction ends."""
+    query = select(dead_letters).where(dead_letters.c.id == dead_letter_id).with_for_update()
+    row = connection.execute(query).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+def move(
+    connection: Connection, dead_letter_id: int, target: DeadLetterState, note: str | None = None
+) -> bool:
+    """Conditional UPDATE of the state; False when it may not follow the present one."""
+    allowed = [state.value for state, targets in DEAD_LETTER_TRANSITIONS.items() if target in targets]
+    values: dict[str, Any] = {"state": target.value, "changed_at": _now}
+    if note is not None:
+        values["note"] = note
+    changed = connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.id == dead_letter_id, dead_letters.c.state.in_(allowed))
+        .values(**values)
+    )
+    return changed.rowcount == 1
+
+
+def close_replay(connection: Connection, task_id: str, target: DeadLetterState) -> None:
+    """End the replay of a task that has now succeeded (RESOLVED) or died again (DEAD_AGAIN)."""
+    connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.task_id == task_id, dead_letters.c.state == DeadLetterState.REPLAYING.value)
+        .values(state=target.value, changed_at=_now)
+    )
+
+
+def page(
+    connection: Connection,
+    *,
+    state: str | None = "open",
+    reason: str | None = None,
+    task_name: str | None = None,
+    queue: str | None = None,
+    after: int = 0,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """Dead letters, oldest first; `after` is the id where the page before ended."""
+    query = select(dead_letters).where(dead_letters.c.id > after).order_by(dead_letters.c.id).limit(limit)
+    for column, value in (
+        (dead_letters.c.state, state),
+        (dead_letters.c.reason, reason),
+        (dead_letters.c.task_name, task_name),
+        (dead_letters.c.queue, queue),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def counts(connection: Connection) -> list[dict[str, Any]]:
+    """Dead letters by state, reason and task."""
+    query = (
+        select(
+            dead_letters.c.state,
+            dead_letters.c.reason,
+            dead_letters.c.task_name,
+            func.count().label("count"),
+            func.min(dead_letters.c.first_seen).label("oldest"),
+        )
+        .group_by(dead_letters.c.state, dead_letters.c.reason, dead_letters.c.task_name)
+        .order_by(func.count().desc())
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,42 @@
+"""Row ids: a result's id is a UUIDv7; Celery's task id may be any string and is mapped to one."""
+
+import uuid
+
+import uuid_utils
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from reliable_tasks.store.tables import task_ids
+
+
+def new_id() -> uuid.UUID:
+    """A fresh UUIDv7 (RFC 9562): sorts by time, so that it can be a partition key."""
+    return uuid.UUID(int=uuid_utils.uuid7().int)
+
+
+def own_id(task_id: str) -> uuid.UUID | None:
+    """The UUIDv7 that `task_id` is, when we made it; else None."""
+    try:
+        parsed = uuid.UUID(task_id)
+    except ValueError:
+        return None
+    return parsed if parsed.version == 7 and str(parsed) == task_id else None
+
+
+def find_result_id(connection: Connection, task_id: str) -> uuid.UUID | None:
+    """The result id of a known task id."""
+    own = own_id(task_id)
+    if own is not None:
+        return own
+    return connection.execute(
+        select(task_ids.c.result_id).where(task_ids.c.task_id == task_id)
+    ).scalar_one_or_none()
+
+
+def result_id_for(connection: Connection, task_id: str) -> uuid.UUID:
+    """The result id of `task_id`; a foreign id is mapped in this transaction when it is new."""
+    known = find_result_id(connection, task_id)
+    if known is not None:
+        return known
+    connection.execute(insert(task_ids).values(task_id=task_id, result_id=new_id()).on_conflict_do_nothing())
+    return connection.execute(select(task_ids.c.result_id).where(task_ids.c.task_id == task_id)).scalar_one()

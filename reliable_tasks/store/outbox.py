@@ -1,0 +1,122 @@
+"""The outbox: every message that is to be sent later or together with a commit, with the time it is due."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from reliable_tasks.model.envelope import Message
+from reliable_tasks.store.tables import outbox
+
+_now = func.clock_timestamp()
+
+
+def row_of(message: Message) -> dict[str, Any]:
+    """The columns of a message; `due_at` only where it has one, so that the database's clock decides."""
+    row: dict[str, Any] = {
+        "task_id": message.task_id,
+        "task_name": message.task_name,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "queue": message.queue,
+        "body": message.body,
+        "headers": message.headers,
+        "properties": message.properties,
+        "priority": message.priority,
+        "expires_at": message.expires_at,
+    }
+    if message.due_at is not None:
+        row["due_at"] = message.due_at
+    return row
+
+
+def insert_statement(message: Message) -> Any:
+    """The INSERT of one message, for a caller with a session of its own (AsyncSession, too)."""
+    return insert(outbox).values(**row_of(message))
+
+
+def add(connection: Connection, messages: Iterable[Message]) -> None:
+    """Write messages in the caller's transaction: they are sent only if it commits."""
+    for message in messages:
+        connection.execute(insert_statement(message))
+
+
+def add_after(connection: Connection, message: Message, delay: timedelta) -> None:
+    """Write a message that is due `delay` from now, by the database's clock."""
+    connection.execute(insert(outbox).values({**row_of(message), "due_at": _now + delay}))
+
+
+def lead(connection: Connection, shard: int = 0) -> bool:
+    """Become the one relay of the shard, for as long as this session lives."""
+    return bool(
+        connection.execute(text("SELECT pg_try_advisory_lock(7411, :shard)"), {"shard": shard}).scalar()
+    )
+
+
+def due(connection: Connection, limit: int) -> list[tuple[int, Message]]:
+    """The oldest due messages with their row ids."""
+    query = select(outbox).where(outbox.c.due_at <= _now).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
+    return [(row["id"], _message(row)) for row in connection.execute(query).mappings()]
+
+
+def remove(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete rows whose messages the broker has confirmed."""
+    if ids:
+        connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+
+
+def put_off(connection: Connection, row_id: int, error: str) -> None:
+    """Note why the broker did not take a message; it is tried again later and later, at most each minute."""
+    connection.execute(
+        update(outbox)
+        .where(outbox.c.id == row_id)
+        .values(
+            tries=outbox.c.tries + 1,
+            last_error=error,
+            due_at=_now + func.least(func.power(2, outbox.c.tries), 60) * timedelta(seconds=1),
+        )
+    )
+
+
+def withdraw(connection: Connection, task_id: str) -> int:
+    """Delete a task's messages that were not sent yet; returns how many there were."""
+    return connection.execute(delete(outbox).where(outbox.c.task_id == task_id)).rowcount
+
+
+def lag(connection: Connection) -> tuple[int, float, int]:
+    """Due messages, seconds that the oldest has been due, and messages the broker refused so far."""
+    row = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(func.extract("epoch", _now - func.min(outbox.c.due_at)), 0),
+            func.count().filter(outbox.c.tries > 0),
+        ).where(outbox.c.due_at <= _now)
+    ).one()
+    return int(row[0]), float(row[1]), int(row[2])
+
+
+def waiting(connection: Connection) -> int:
+    """All messages, due or not."""
+    return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the next message is due."""
+    return connection.execute(select(func.min(outbox.c.due_at))).scalar_one()
+
+
+def _message(row: Any) -> Message:
+    return Message(
+        task_id=row["task_id"],
+        task_name=row["task_name"],
+        exchange=row["exchange"],
+        routing_key=row["routing_key"],
+        queue=row["queue"],
+        body=bytes(row["body"]),
+        headers=dict(row["headers"]),
+        properties=dict(row["properties"]),
+        priority=row["priority"],
+        due_at=row["due_at"],
+        expires_at=row["expires_at"],
+    )

@@ -1,0 +1,113 @@
+"""Results: a task's current outcome. Written by upserts that only follow legal transitions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from reliable_tasks.model.states import TaskState, sources
+from reliable_tasks.store.identity import find_result_id, result_id_for
+from reliable_tasks.store.tables import results
+
+_KEPT = ("enqueued_at", "started_at", "root_id", "parent_id", "correlation_id", "idempotency_key", "name",
+         "queue", "priority", "args", "kwargs")  # fmt: skip
+"""Columns that a later write without a value for them leaves as they are."""
+
+
+def store(connection: Connection, task_id: str, state: TaskState, values: Mapping[str, Any]) -> bool:
+    """Write a task's outcome; False when the stored state may not change to `state` (a late writer lost)."""
+    row = {**values, "id": result_id_for(connection, task_id), "task_id": task_id, "state": state.value}
+    new = insert(results).values(row)
+    changed = {
+        name: func.coalesce(new.excluded[name], results.c[name]) if name in _KEPT else new.excluded[name]
+        for name in row
+        if name not in ("id", "task_id")
+    }
+    allowed = [source.value for source in sources(state)] + [state.value]
+    if state is TaskState.ENQUEUED:
+        allowed = [TaskState.DEAD.value, TaskState.UNCERTAIN.value]
+    if state not in (TaskState.ENQUEUED, TaskState.RUNNING, TaskState.RETRY_WAIT):
+        allowed.remove(state.value)  # an end is written once
+    done = connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[results.c.id],
+            set_=changed,
+            # a replayed task that ends dead again is a new end
+            where=or_(
+                results.c.state.in_(allowed),
+                and_(results.c.state == "dead", new.excluded.replay > results.c.replay),
+            ),
+        )
+    )
+    return done.rowcount == 1
+
+
+def get(connection: Connection, task_id: str) -> dict[str, Any] | None:
+    """The result row of a task id, as a mapping of columns."""
+    result_id = find_result_id(connection, task_id)
+    if result_id is None:
+        return None
+    row = connection.execute(select(results).where(results.c.id == result_id)).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+def state_of(connection: Connection, task_id: str) -> TaskState | None:
+    """The stored state of a task id."""
+    row = get(connection, task_id)
+    return TaskState(row["state"]) if row else None
+
+
+def move(
+    connection: Connection, task_id: str, target: TaskState, states: Sequence[TaskState], **values: Any
+) -> bool:
+    """Conditional UPDATE of a result's state; False when it was in none of `states`."""
+    result_id = find_result_id(connection, task_id)
+    changed = connection.execute(
+        results.update()
+        .where(results.c.id == result_id, results.c.state.in_([state.value for state in states]))
+        .values(state=target.value, celery_state=None, **values)
+    )
+    return changed.rowcount == 1
+
+
+def forget(connection: Connection, task_id: str) -> None:
+    """Delete through the view, which obeys legal holds and leaves a receipt."""
+    connection.exec_driver_sql("DELETE FROM reliable_tasks.celery_taskmeta WHERE task_id = %s", (task_id,))
+
+
+def page(
+    connection: Connection,
+    *,
+    state: str | None = None,
+    name: str | None = None,
+    key: str | None = None,
+    before: str | None = None,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """Results, newest first; `before` is the id where the page before ended."""
+    query = select(results).order_by(results.c.id.desc()).limit(limit)
+    for column, value in ((results.c.state, state), (results.c.name, name), (results.c.idempotency_key, key)):
+        if value is not None:
+            query = query.where(column == value)
+    if before is not None:
+        query = query.where(results.c.id < before)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def statistics(connection: Connection) -> list[dict[str, Any]]:
+    """Per task name and state: how many, and the average seconds from start to finish."""
+    seconds = func.extract("epoch", results.c.finished_at - results.c.started_at)
+    query = (
+        select(
+            results.c.name,
+            results.c.state,
+            func.count().label("count"),
+            func.round(func.avg(seconds), 4).label("average_seconds"),
+            func.min(results.c.finished_at).label("first_finished_at"),
+            func.max(results.c.finished_at).label("last_finished_at"),
+        )
+        .group_by(results.c.name, results.c.state)
+        .order_by(results.c.name, results.c.state)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
