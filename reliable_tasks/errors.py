@@ -45,7 +45,7 @@ class ReliableTasksError(Exception):
     """
 
     code: ClassVar[str] = "RT000"
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint)

@@ -55,7 +55,7 @@ class Binding:
     @property
     def title(self) -> str:
         """Both ends and the key as messages show them."""
-        return f"{self.exchange} -[{self.routing_key}]-> {self.queue}"
+        return f"{self.exchange} -> {self.queue} (key {self.routing_key})"
 
 
 Item = PhysicalExchange | PhysicalQueue | Binding
@@ -72,10 +72,10 @@ class Physical:
     def in_safe_order(self) -> Iterator[Item]:
         """All of it, in the order in which it may be declared while others publish and consume.
 
-        What takes in dead letters comes before what produces them: a work queue whose dead-letter side is not
-        there yet would hold its rejected messages back (at-least-once) or lose them (at-most-once), and the same
-        goes for an exchange whose alternate leads nowhere. Bindings to work come last, so nothing is routed
-        too early.
+        What takes in dead letters comes before what produces them: a work queue whose dead-letter side is
+        not there yet would hold its rejected messages back (at-least-once) or lose them (at-most-once), and
+        the same goes for an exchange whose alternate leads nowhere. Bindings to work come last, so nothing
+        is routed too early.
         """
         yield from self.exchanges
         work = {queue.name for queue in self.queues if queue.role == "work"}

@@ -37,13 +37,13 @@ def load_topology(name: str) -> Topology:
 
 
 def _cannot_import(name: str, module_name: str, error: Exception) -> SettingError:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if f"{module_name}.".startswith(f"{error.name}."):
-            return SettingError(
-                f"the topology {name} cannot be loaded: there is no module {error.name} "
-                f"in {os.getcwd()} or on the path",
-                hint=f"start in the folder that holds it, or {_HINT}",
-            )
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return SettingError(
+            f"the topology {name} cannot be loaded: there is no module {missing} "
+            f"in {os.getcwd()} or on the path",
+            hint=f"start in the folder that holds it, or {_HINT}",
+        )
     return SettingError(
         f"the topology {name} cannot be loaded: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
         hint=f"import {module_name} in Python to see where",

@@ -154,7 +154,7 @@ class Route:
 
 
 def keeping_queue(name: str, capabilities: Capabilities, role: QueueRole) -> PhysicalQueue:
-    """A queue that keeps what it is given: no TTL, no length, no delivery limit, since each look would count."""
+    """A queue that keeps what it is given: no TTL, no length, no delivery limit (each look would count)."""
     arguments: dict[str, ArgumentValue] = dict(QUORUM)
     if capabilities.delivery_limit_can_be_off:
         arguments["x-delivery-limit"] = -1

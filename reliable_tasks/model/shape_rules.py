@@ -84,7 +84,7 @@ def _check_command_exchanges(by_name: dict[str, Exchange], queues: Sequence[Queu
             )
         if exchange.type not in ("direct", "topic"):
             raise ShapeError(
-                f"exchange {exchange.name} carries the commands of queue {queue.name} and is of type {exchange.type}",
+                f"exchange {exchange.name} carries commands (queue {queue.name}) and is a {exchange.type}",
                 hint="use direct or topic: a command goes to exactly one queue",
             )
 
@@ -147,7 +147,7 @@ def _check_routing(by_name: dict[str, Exchange], queues: Sequence[Queue]) -> Non
             for key in queue.routing_keys:
                 if any(_matches(by_name[queue.exchange], key, target) for target in targets):
                     raise ShapeError(
-                        f"the routing key {key!r} of queue {queue.name} also takes those of queue {other.name}",
+                        f"the routing key {key!r} of queue {queue.name} also leads to queue {other.name}",
                         hint="a command would arrive in both; use routing keys that exclude each other",
                     )
 
