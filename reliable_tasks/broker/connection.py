@@ -128,11 +128,9 @@ def _reason(error: BaseException) -> str:
     """The innermost reason that pika wrapped."""
     if isinstance(error, pika.exceptions.ConnectionClosed):
         return str(error.reply_text)
-    for inner in (*error.args, error.__cause__):
+    for inner in (getattr(error, "exception", None), *error.args, error.__cause__):
         if isinstance(inner, BaseException):
             return _reason(inner)
-        if hasattr(inner, "exception") and isinstance(inner.exception, BaseException):
-            return _reason(inner.exception)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error.args[0]) if error.args else type(error).__name__

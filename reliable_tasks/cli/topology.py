@@ -21,8 +21,14 @@ STEP_COLUMNS = ("action", "kind", "name", "detail")
 SHOW_COLUMNS = ("queue", "role", "state", "messages", "ready", "unacked", "consumers", "dead_letters_to")
 
 
+class PlanUsageError(click.UsageError):
+    """A wrong option of a plan whose exit code says whether the broker differs."""
+
+    exit_code = ERROR
+
+
 class PlanCommand(click.RichCommand):
-    """With --detailed-exitcode, 2 means "differs" and nothing else: every error ends with 1, usage included."""
+    """With --detailed-exitcode, 2 means "differs" and nothing else: every error ends with 1."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -31,7 +37,8 @@ class PlanCommand(click.RichCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            error.exit_code = ERROR if detailed else error.exit_code
+            if detailed:
+                raise PlanUsageError(error.format_message(), error.ctx) from error
             raise
 
     def invoke(self, ctx: click.Context) -> Any:

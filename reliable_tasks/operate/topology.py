@@ -1,7 +1,7 @@
 """The declared shape against the live broker: compare, plan, apply.
 
-Nothing that is not declared is ever touched, and nothing that is there is ever changed: RabbitMQ cannot change a
-queue or an exchange in place, and deleting one to make it anew would lose what is in it.
+Nothing that is not declared is ever touched, and nothing that is there is ever changed: RabbitMQ cannot
+change a queue or an exchange in place, and deleting one to make it anew would lose what is in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -127,8 +127,8 @@ def plan(topology: Topology, management: Management) -> Plan:
 def apply(plan: Plan, broker_url: str, *, record: Record) -> tuple[str, ...]:
     """Create what the plan says is missing; returns the names of what was declared.
 
-    `record` is given one row before the first act and one after the last, so that no act goes unrecorded: when
-    the first cannot be written, nothing is done.
+    `record` is given one row before the first act and one after the last, so that no act goes unrecorded:
+    when the first cannot be written, nothing is done.
 
     Raises:
         TopologyDrift: when something differs that cannot be changed; then nothing at all is done.
