@@ -6,8 +6,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +17,13 @@ from reliable_tasks.broker.management import Management
 from reliable_tasks.broker.passive import missing_queues
 from reliable_tasks.dev import Stack
 from reliable_tasks.errors import BrokerUnreachable, OperationRefused, TopologyDrift
-from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.physical import Physical
-from reliable_tasks.model.shape import Alternate, DeadLetter, Exchange, Queue, Topology
-from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.operate import topology as operate
-from tests.waiting import wait_until
+from tests.integration.applied_topology import TOPOLOGY, applied, take
 
 ROOT = Path(__file__).parents[2]
 QUORUM = {"x-queue-type": "quorum"}
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
-TOPOLOGY = load_topology("topology:TOPOLOGY")
-
-
-@pytest.fixture
-def management(reliable_stack: Stack, fresh_vhost: str) -> Management:
-    """The management API, for the vhost of this test."""
-    return Management(reliable_stack.management_url, fresh_vhost)
-
-
-@pytest.fixture
-def channel(fresh_vhost: str) -> Iterator[Any]:
-    """A channel with publisher confirms in the vhost of this test."""
-    with closing(pika.BlockingConnection(pika.URLParameters(fresh_vhost))) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        yield channel
 
 
 def cli(*words: str, url: str, management_url: str) -> "subprocess.CompletedProcess[str]":
@@ -62,35 +41,8 @@ def cli(*words: str, url: str, management_url: str) -> "subprocess.CompletedProc
     )
 
 
-def applied(topology: Topology, management: Management, url: str) -> list[dict[str, Any]]:
-    """Apply a topology; returns what was recorded."""
-    rows: list[dict[str, Any]] = []
-    operate.apply(operate.plan(topology, management), url, record=rows.append)
-    return rows
-
-
-def with_default_queue(**options: Any) -> Topology:
-    """This repository's topology with other options on its default queue."""
-    queues = [replace(q, **options) if q.name == "default" else q for q in TOPOLOGY.queues]
-    return replace(TOPOLOGY, queues=tuple(queues))
-
-
 def steps_of(done: "subprocess.CompletedProcess[str]") -> list[dict[str, str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def take(channel: Any, queue: str) -> Any:
-    """The next message of a queue, when it comes: its method, properties and body."""
-    found: list[Any] = []
-
-    def arrived() -> bool:
-        method, properties, body = channel.basic_get(queue)
-        if method is not None:
-            found.append((method, properties, body))
-        return method is not None
-
-    wait_until(arrived, f"a message in {queue}")
-    return found[0]
 
 
 def shape_of(live: Physical) -> Any:
@@ -183,75 +135,6 @@ def test_what_is_not_declared_is_left_alone(fresh_vhost: str, management: Manage
     assert take(channel, "theirs")[2] == b"kept"
 
 
-def test_unroutable_command_comes_back(fresh_vhost: str, management: Management, channel: Any) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
-    with pytest.raises(pika.exceptions.UnroutableError):
-        channel.basic_publish("commands", "paymets", b"x", PERSISTENT, mandatory=True)
-
-
-def test_rejected_message_of_every_level_reaches_the_dead_letter_queue_of_its_lane(
-    reliable_stack: Stack, fresh_vhost: str, management: Management, channel: Any
-) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
-    capabilities = Capabilities.for_version(reliable_stack.rabbitmq_version)
-    for queue in TOPOLOGY.queues:
-        for priority in range(queue.levels):
-            route = TOPOLOGY.route(queue.name, priority, capabilities)
-            channel.basic_publish(route.exchange, route.routing_key, b"x", PERSISTENT, mandatory=True)
-            method, _, _ = take(channel, route.queue)
-            channel.basic_reject(method.delivery_tag, requeue=False)
-            method, properties, _ = take(channel, queue.dead_letter.queue)
-            assert properties.headers["x-death"][0]["queue"] == route.queue
-            assert properties.headers["x-death"][0]["reason"] == "rejected"
-            channel.basic_ack(method.delivery_tag)
-
-
-def test_delivery_limit_is_a_backstop(fresh_vhost: str, management: Management, channel: Any) -> None:
-    applied(with_default_queue(delivery_limit=2), management, fresh_vhost)
-    channel.basic_publish("commands", "default", b"poison", PERSISTENT, mandatory=True)
-    for _ in range(3):
-        method, _, _ = take(channel, "default")
-        channel.basic_reject(method.delivery_tag, requeue=True)
-    _, properties, body = take(channel, "default.dead")
-    assert body == b"poison"
-    assert properties.headers["x-death"][0]["reason"] == "delivery_limit"
-
-
-def test_full_queue_tells_the_publisher(fresh_vhost: str, management: Management, channel: Any) -> None:
-    applied(with_default_queue(max_length=1), management, fresh_vhost)
-
-    def refused() -> bool:
-        try:
-            channel.basic_publish("commands", "default", b"x", PERSISTENT, mandatory=True)
-        except pika.exceptions.NackError:
-            return True
-        return False
-
-    wait_until(refused, "a full queue to refuse a message")
-
-
-def test_dead_letter_queue_survives_being_looked_at(
-    fresh_vhost: str, management: Management, channel: Any
-) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
-    channel.basic_publish("dead-letters", "payments.dead", b"x", PERSISTENT, mandatory=True)
-    for _ in range(40):
-        method, _, body = take(channel, "payments.dead")
-        channel.basic_reject(method.delivery_tag, requeue=True)
-    assert body == b"x"
-
-
-def test_unroutable_message_of_another_exchange_is_collected(
-    fresh_vhost: str, management: Management, channel: Any
-) -> None:
-    events = Exchange("events", "topic", alternate=Alternate("unrouted", "unroutable"))
-    declared = replace(TOPOLOGY, exchanges=(*TOPOLOGY.exchanges, events, Exchange("unrouted", "fanout")))
-    applied(declared, management, fresh_vhost)
-    channel.basic_publish("events", "nobody.listens", b"x", PERSISTENT, mandatory=True)
-    assert take(channel, "unroutable")[2] == b"x"
-    assert not operate.plan(declared, management).differs
-
-
 @pytest.fixture
 def powerless(reliable_stack: Stack, fresh_vhost: str) -> Iterator[tuple[str, str]]:
     """Name and URL of a broker user who may write and read, but configure nothing."""
@@ -336,17 +219,3 @@ def test_health_names_what_is_wrong(reliable_stack: Stack, fresh_vhost: str, man
 def test_secrets_are_not_in_representations(fresh_vhost: str, management: Management) -> None:
     password = pika.URLParameters(fresh_vhost).credentials.password
     assert password not in repr(management)
-
-
-def test_depths_count_messages(fresh_vhost: str, management: Management, channel: Any) -> None:
-    shape = Topology(
-        (Exchange("commands", "direct"), Exchange("dead-letters", "direct")),
-        (Queue("default", DeadLetter("dead-letters", "default.dead")),),
-        "default",
-    )
-    applied(shape, management, fresh_vhost)
-    for _ in range(3):
-        channel.basic_publish("commands", "default", b"x", PERSISTENT, mandatory=True)
-    depth = wait_until(lambda: management.depths()["default"].messages and management.depths(), "the count")
-    assert (depth["default"].messages, depth["default"].ready, depth["default"].unacked) == (3, 3, 0)
-    assert depth["default.dead"].messages == 0
