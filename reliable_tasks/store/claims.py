@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, func, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.tables import claims
@@ -95,7 +95,8 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
             index_elements=[claims.c.task_name, claims.c.key],
             set_={
                 "state": "running",
-                "attempts": claims.c.attempts + 1,
+                # a replay begins to count anew, or its first failure would be its last
+                "attempts": case((claims.c.state == "dead", 1), else_=claims.c.attempts + 1),
                 "owner": request.owner,
                 "fence": claims.c.fence + 1,
                 "replay": func.greatest(claims.c.replay, request.replay),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, text
@@ -95,3 +96,14 @@ def ping(engine: Engine) -> str:
     """The server's version, for example "15.18"."""
     with begin(engine) as connection:
         return str(connection.execute(text("SHOW server_version")).scalar_one()).split()[0]
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a statement gave up waiting for another transaction's lock."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == "55P03"
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock, the only one that decides about leases."""
+    found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return found

@@ -1,0 +1,99 @@
+"""Arguments on their way: what travels, what comes back by the function's own annotations, and its fingerprint.
+
+Kombu's JSON carries Decimal, date, datetime and UUID with their types. Enums and dataclasses travel as their
+values and are rebuilt from the annotations of the receiving function, so that no message names a class.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import msgspec
+from kombu.utils.json import dumps
+
+from reliable_tasks.errors import ArgumentError
+
+_BUILTINS = (Decimal,)
+
+
+def to_wire(value: Any) -> Any:
+    """The value as plain containers of types that kombu's JSON keeps."""
+    if isinstance(value, Enum):
+        return to_wire(value.value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_wire(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_wire(item) for key, item in value.items()}
+    if type(value) in (list, tuple, set, frozenset):
+        return [to_wire(item) for item in value]
+    return value
+
+
+class Arguments:
+    """The parameters of a task function, without those that the framework fills in."""
+
+    def __init__(self, function: Callable[..., Any], skip: int) -> None:
+        signature = inspect.signature(function)
+        self.signature = signature.replace(parameters=list(signature.parameters.values())[skip:])
+        try:
+            self._types = typing.get_type_hints(function)
+        except NameError:
+            self._types = {}
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by name, defaults included, converted to the annotated types.
+
+        Raises:
+            ArgumentError: when one is missing, unexpected or of another type; a float never becomes a Decimal.
+        """
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"the arguments do not fit: {error}", hint=f"it takes {self.signature}") from error
+        bound.apply_defaults()
+        return {name: self._convert(name, value) for name, value in bound.arguments.items()}
+
+    def _convert(self, name: str, value: Any) -> Any:
+        wanted = self._types.get(name)
+        kind = self.signature.parameters[name].kind
+        if wanted is None or kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            return value
+        if wanted is Decimal and isinstance(value, float):
+            raise ArgumentError(
+                f"argument {name} is the float {value!r} where a Decimal is declared",
+                hint='money is never a float: pass Decimal("12.30") or the text "12.30"',
+            )
+        try:
+            return msgspec.convert(value, wanted, strict=True, builtin_types=_BUILTINS)
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            if _instance(value, wanted):
+                return value
+            raise ArgumentError(
+                f"argument {name} is {type(value).__name__}: {error}", hint=f"it is declared {wanted}"
+            ) from error
+
+
+def _instance(value: Any, wanted: Any) -> bool:
+    return isinstance(wanted, type) and isinstance(value, wanted)
+
+
+def fingerprint(task_name: str, arguments: Mapping[str, Any]) -> bytes:
+    """SHA-256 over task name and arguments in a canonical form: sorted keys, Decimals by value as text."""
+    canonical = dumps([task_name, _canonical(to_wire(dict(arguments)))], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        # 1.10 and 1.1 are the same money
+        return {"decimal": str(value.normalize())}
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return value

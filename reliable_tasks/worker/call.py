@@ -1,0 +1,114 @@
+"""A delivery as the pool gets it, and what verifying and decoding make of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kombu.serialization import loads
+
+from reliable_tasks.errors import ArgumentError, Undecodable
+from reliable_tasks.model.envelope import Message, replay_number, without_history
+from reliable_tasks.worker.arguments import fingerprint
+from reliable_tasks.worker.options import TaskOptions
+
+ACCEPTED = "application/json"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the parent hands to the pool: the message's bytes and headers, and Celery's request."""
+
+    task_name: str
+    task_id: str
+    request: dict[str, Any]
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: dict[str, Any]
+    queue: str
+
+    @property
+    def redelivered(self) -> bool:
+        return bool((self.request.get("delivery_info") or {}).get("redelivered"))
+
+    def message(self) -> Message:
+        """The message as it could be sent again, without the broker's history."""
+        return Message(
+            task_id=self.task_id,
+            task_name=self.task_name,
+            exchange="",
+            routing_key="",
+            queue=self.queue,
+            body=self.body,
+            headers=without_history(self.headers),
+            properties={
+                "content_type": self.content_type,
+                "content_encoding": self.content_encoding,
+                "correlation_id": self.request.get("correlation_id") or self.task_id,
+            },
+            priority=self.request.get("rt_priority"),
+        )
+
+
+@dataclass
+class Call:
+    """A verified and decoded delivery: which task, with which arguments, under which key."""
+
+    delivery: Delivery
+    task: Any
+    options: TaskOptions | None
+    args: list[Any]
+    kwargs: dict[str, Any]
+    embed: dict[str, Any]
+    key: str | None = None
+    fingerprint: bytes = b""
+    not_before: datetime | None = None
+
+    @property
+    def task_id(self) -> str:
+        return self.delivery.task_id
+
+    @property
+    def replay(self) -> int:
+        return replay_number(self.delivery.headers)
+
+
+def verify(delivery: Delivery) -> None:
+    """Refuse what must not even be decoded.
+
+    Raises:
+        Undecodable: when the content type is not JSON: no other decoder is safe to run on foreign bytes.
+    """
+    if delivery.content_type != ACCEPTED:
+        raise Undecodable(
+            f"task {delivery.task_id} has content type {delivery.content_type}", hint=f"send {ACCEPTED}"
+        )
+
+
+def decode(delivery: Delivery, task: Any) -> Call:
+    """Bytes to arguments, by the task's own annotations.
+
+    Raises:
+        Undecodable: when the body is no JSON of the shape (args, kwargs, embed), or the arguments do not fit.
+    """
+    try:
+        args, kwargs, embed = loads(
+            delivery.body, delivery.content_type, delivery.content_encoding, accept=[ACCEPTED]
+        )
+    except Exception as error:
+        raise Undecodable(
+            f"the body of task {delivery.task_id} cannot be decoded: {type(error).__name__}",
+            hint="send protocol 2: a JSON list of args, kwargs and embed",
+        ) from error
+    call = Call(delivery, task, getattr(task, "reliable_options", None), list(args), dict(kwargs), embed or {})
+    eta = delivery.request.get("eta")
+    call.not_before = datetime.fromisoformat(eta) if eta else None
+    if call.options is None:
+        return call
+    try:
+        arguments = task.reliable_arguments.bind(call.args, call.kwargs)
+        call.key = call.options.key_for(arguments)
+    except ArgumentError as error:
+        raise Undecodable(f"task {delivery.task_id}: {error.message}", hint=error.hint) from error
+    call.fingerprint = fingerprint(task.name, arguments)
+    return call

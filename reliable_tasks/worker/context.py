@@ -1,0 +1,54 @@
+"""What a task function is given: its transaction, its key, its attempt, and a way to send more."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from reliable_tasks.errors import TaskDeclarationError
+
+if TYPE_CHECKING:
+    from reliable_tasks.store.sessions import Session
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """The first argument of an idempotent task.
+
+    Args:
+        task_id: Celery's id of this task.
+        idempotency_key: unchanged over attempts, redeliveries and replays; hand it to the other system.
+        attempt: 1 for the first execution.
+        fence: grows with every execution of the key; a write with an older one is refused.
+        deadline: when the hard time limit ends the execution, aware UTC; None without a limit.
+    """
+
+    task_id: str
+    idempotency_key: str
+    attempt: int
+    fence: int
+    replay: int = 0
+    deadline: datetime | None = None
+    task: Any = field(default=None, repr=False)
+    _session: "Session | None" = field(default=None, repr=False)
+
+    @property
+    def session(self) -> "Session":
+        """A SQLAlchemy session in the transaction that commits with the claim, the result and the outbox.
+
+        Raises:
+            TaskDeclarationError: in a task without effects="database".
+        """
+        if self._session is None:
+            raise TaskDeclarationError(
+                "ctx.session is there only for tasks with effects='database'",
+                hint="declare effects='database', or open a session of your own for reading",
+            )
+        return self._session
+
+    def enqueue(self, signature: Any, **options: Any) -> str:
+        """Send another task if, and only if, this attempt commits; returns its task id."""
+        return str(signature.apply_async(**options).id)
+
+
+current_context: ContextVar[TaskContext | None] = ContextVar("reliable_tasks_context", default=None)

@@ -1,0 +1,30 @@
+"""From delivery to settlement, in the pool process: the order of the steps is what keeps the guarantees."""
+
+from reliable_tasks.errors import Undecodable
+from reliable_tasks.store.claims import Owned
+from reliable_tasks.worker.call import Delivery, decode, verify
+from reliable_tasks.worker.execution import execute
+from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.refusals import refuse, unreadable
+from reliable_tasks.worker.runtime import Runtime
+from reliable_tasks.worker.steps import steps_for
+from reliable_tasks.worker.task import ReliableTask
+
+
+def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlement:
+    """Take one delivery from its bytes to the answer that the broker may be given.
+
+    Nothing is executed before the claim is taken, nothing is settled before the rows are committed: in the other
+    order a crash between the two would run a task twice, or lose it.
+    """
+    with steps_for(runtime, task) as steps:
+        try:
+            verify(delivery)
+            call = decode(delivery, task)
+        except Undecodable as reason:
+            outcome = unreadable(delivery, reason)
+        else:
+            verdict = steps.claim(call)
+            outcome = execute(steps, call, verdict) if isinstance(verdict, Owned) else refuse(steps, call, verdict)
+        steps.record(delivery, outcome)
+    return outcome.settlement  # the parent acks or rejects: `worker.request`

@@ -1,0 +1,214 @@
+"""Execute a claimed call with Celery's own tracer, and make an outcome of what came of it."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.exceptions import Ignore, Reject
+from celery.exceptions import Retry as CeleryRetry
+
+from reliable_tasks.errors import UncertainEffect
+from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
+from reliable_tasks.model.states import TaskState
+from reliable_tasks.store.claims import Owned
+from reliable_tasks.worker.arguments import to_wire
+from reliable_tasks.worker.call import Call
+from reliable_tasks.worker.context import TaskContext
+from reliable_tasks.worker.options import CallAgain, Probe
+from reliable_tasks.worker.outcome import Outcome, Settlement
+from reliable_tasks.worker.rows import failure_columns, now, request_columns, result_columns
+from reliable_tasks.worker.unit import UnitOfWork, current_unit
+
+_NOTHING = object()
+
+
+@dataclass
+class Execution:
+    """One run of one task function; the task's `run` finds it in `current_execution`."""
+
+    call: Call
+    owned: Owned
+    steps: Any = None
+    unit: UnitOfWork = field(default_factory=UnitOfWork)
+    stored: Any = _NOTHING
+
+    def run(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Call the user's function in its context; classify its failure; ask for a retry where that is decided."""
+        if self.stored is not _NOTHING:
+            return self.stored
+        mark = self.unit.mark()
+        try:
+            return self._probed(task, args, kwargs)
+        except CeleryRetry:
+            # only the retry itself survives: what else was sent belongs to an effect that is undone
+            del self.unit.messages[mark : self.unit.mark() - 1]
+            raise
+        except (Ignore, Reject):
+            raise
+        except Exception as failure:
+            self.unit.drop_after(mark)
+            self.unit.failure = failure
+            self.unit.decision = self._decide(failure)
+            if isinstance(self.unit.decision, TryAgain):
+                raise task.retry(exc=failure, countdown=self.unit.decision.delay_seconds) from failure
+            raise
+
+    def _probed(self, task: Any, args: Any, kwargs: Any) -> Any:
+        arguments = task.reliable_arguments.bind(args, kwargs)
+        options = task.reliable_options
+        if self.owned.may_have_acted and options.effects is Effects.EXTERNAL:
+            if isinstance(options.on_uncertain, Probe):
+                answer = options.on_uncertain.ask(self.call.key, **arguments)
+                if answer is Probe.UNKNOWN:
+                    raise UncertainEffect(f"the other side cannot tell whether {self.call.key} happened")
+                if answer is not Probe.NOT_DONE:
+                    return to_wire(answer)
+            elif not isinstance(options.on_uncertain, CallAgain):
+                raise UncertainEffect(
+                    f"an earlier execution of {self.call.key} ended without saying whether its call happened",
+                    hint="ask the other side, then settle it; or declare a Probe or CallAgain",
+                )
+        with self.steps.heartbeat(), self.steps.session() as session:
+            context = TaskContext(
+                task_id=self.call.task_id,
+                idempotency_key=self.call.key or "",
+                attempt=self.owned.attempt,
+                fence=self.owned.fence,
+                replay=self.call.replay,
+                task=task,
+                _session=session if options.effects is Effects.DATABASE else None,
+            )
+            return to_wire(task.call_function(context, arguments))
+
+    def _decide(self, failure: BaseException) -> Any:
+        options = self.call.options
+        assert options is not None
+        return decide(
+            failure,
+            self.owned.attempt,
+            options.retry,
+            may_have_acted=options.effects is Effects.EXTERNAL and options.on_uncertain is None,
+        )
+
+
+current_execution: ContextVar[Execution | None] = ContextVar("reliable_tasks_execution", default=None)
+
+
+def execute(steps: Any, call: Call, owned: Owned) -> Outcome:
+    """Run a claimed call; the outcome holds its rows and everything it sent, for one commit."""
+    return _outcome(call, Execution(call, owned, steps))
+
+
+def execute_stored(call: Call, first: str, stored: dict[str, Any] | None) -> Outcome:
+    """Let a duplicate end as the first one did: the stored result, and its own callbacks and chain."""
+    value = call.task.backend.decode(bytes(stored["result"])) if stored and stored["result"] else None
+    outcome = _outcome(call, Execution(call, Owned(0, 0, False, False), stored=value))
+    outcome.state, outcome.suppressed, outcome.claim_state = TaskState.DUPLICATE, "duplicate", None
+    outcome.attempt = None
+    outcome.values["duplicate_of"] = first
+    return outcome
+
+
+def _outcome(call: Call, execution: Execution) -> Outcome:
+    delivery = call.delivery
+    request = {
+        **delivery.request,
+        "args": call.args,
+        "kwargs": call.kwargs,
+        "is_eager": False,
+        **call.embed,
+    }
+    started_at = now()
+    unit_token = current_unit.set(execution.unit)
+    execution_token = current_execution.set(execution)
+    try:
+        _value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
+    finally:
+        current_execution.reset(execution_token)
+        current_unit.reset(unit_token)
+    outcome = Outcome(unit=execution.unit)
+    _classify(outcome, call, execution, info)
+    _fill(outcome, call, execution, started_at)
+    return outcome
+
+
+def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> None:
+    """The task's and the claim's next state, and the settlement, from how the tracer ended."""
+    state = "SUCCESS" if info is None else info.state
+    decision = execution.unit.decision
+    dead_letter = call.options.dead_letter if call.options else getattr(call.task, "dead_letter", True)
+    if state == "SUCCESS":
+        outcome.state = TaskState.SUCCEEDED
+    elif state == "RETRY":
+        outcome.state = TaskState.RETRY_WAIT
+        outcome.may_have_acted = _may_have_acted(call, execution)
+    elif state == "IGNORED":
+        outcome.claim_state = TaskState.SUCCEEDED.value
+        return
+    elif state == "REJECTED" and getattr(info.retval, "requeue", False):
+        outcome.settlement, outcome.claim_state = Settlement.REQUEUE, TaskState.RETRY_WAIT.value
+        return
+    elif isinstance(decision, Park):
+        outcome.state, outcome.dead_reason = TaskState.UNCERTAIN, "uncertain"
+        outcome.settlement, outcome.may_have_acted = Settlement.REJECT, True
+    elif dead_letter:
+        outcome.state, outcome.settlement = TaskState.DEAD, Settlement.REJECT
+        outcome.dead_reason = _reason(state, decision)
+    else:
+        outcome.state = TaskState.FAILED
+        outcome.values["reason"] = _reason(state, decision)
+    outcome.claim_state = outcome.state.value
+
+
+def _reason(state: str, decision: Any) -> str:
+    if state == "REJECTED":
+        return "rejected"
+    return decision.reason if isinstance(decision, DeadLetter) else "permanent"
+
+
+def _may_have_acted(call: Call, execution: Execution) -> bool:
+    """Whether the next attempt must ask first: an external call failed in a way that does not say it did nothing."""
+    from reliable_tasks.errors import TransientError
+
+    external = call.options is not None and call.options.effects is Effects.EXTERNAL
+    return external and not isinstance(execution.unit.failure, TransientError)
+
+
+def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -> None:
+    """The columns of the result and of the attempt."""
+    finished_at = max(now(), started_at)
+    stored = execution.unit.result_of(call.task_id)
+    ended: dict[str, Any] = dict(stored.values) if stored else {}
+    if execution.unit.failure is not None:
+        ended = {**failure_columns(execution.unit.failure), **{k: v for k, v in ended.items() if v is not None}}
+    elif stored is not None:
+        ended = {**result_columns(stored.raw, stored.celery_state, None), **ended}
+    outcome.values = {
+        **outcome.values,
+        **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
+        **ended,
+        "idempotency_key": call.key,
+        "attempt": execution.owned.attempt,
+        "started_at": started_at,
+        "finished_at": None if outcome.state is TaskState.RETRY_WAIT else finished_at,
+        "reason": outcome.dead_reason or outcome.values.get("reason"),
+        "celery_state": None,
+    }
+    outcome.attempt = {
+        "task_id": call.task_id,
+        "name": call.task.name,
+        "idempotency_key": call.key,
+        "attempt": execution.owned.attempt,
+        "replay": call.replay,
+        "fence": execution.owned.fence,
+        "state": {TaskState.SUCCEEDED: "succeeded", TaskState.UNCERTAIN: "uncertain"}.get(
+            outcome.state or TaskState.SUCCEEDED, "failed"
+        ),
+        "next_step": outcome.state.value if outcome.state else None,
+        "exception_type": ended.get("exception_type"),
+        "exception_message": ended.get("exception_message"),
+        "traceback": ended.get("traceback"),
+        "worker": call.delivery.request.get("hostname"),
+        "started_at": started_at,
+        "finished_at": finished_at,
+    }

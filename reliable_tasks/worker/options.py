@@ -1,0 +1,89 @@
+"""What `idempotent_task` takes, checked when the task is declared."""
+
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from reliable_tasks.errors import ArgumentError, TaskDeclarationError
+from reliable_tasks.model.retry import Effects, Retry
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Ask the other side whether the call with this idempotency key happened.
+
+    Args:
+        ask: called with the idempotency key and the task's arguments by name; returns the task's result when
+            the call happened, `Probe.NOT_DONE` when it did not, `Probe.UNKNOWN` when the other side cannot tell.
+    """
+
+    ask: Callable[..., Any]
+
+    NOT_DONE = object()
+    UNKNOWN = object()
+
+
+@dataclass(frozen=True)
+class CallAgain:
+    """The other side is idempotent for our key: after doubt, simply call again with the same key."""
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """How an idempotent task behaves.
+
+    Args:
+        key: a format string over the arguments, for example "order:{order_id}".
+        lease: how long a claim of an external task is honoured without a heartbeat.
+        on_uncertain: what to do when a call may have happened; None parks the task as `uncertain`.
+        dead_letter: whether a task that ends badly waits for an operator (`dead`) or just ends (`failed`).
+        max_crashes: executions that may die with their worker before the message counts as poison.
+    """
+
+    key: str
+    effects: Effects
+    queue: str | None = None
+    retry: Retry = field(default_factory=Retry)
+    on_uncertain: Probe | CallAgain | None = None
+    lease: timedelta = timedelta(seconds=60)
+    dead_letter: bool = True
+    max_crashes: int = 5
+
+    def __post_init__(self) -> None:
+        if self.on_uncertain is not None and self.effects is not Effects.EXTERNAL:
+            raise TaskDeclarationError(
+                f"on_uncertain means nothing for effects={self.effects.value!r}",
+                hint="a database effect commits or does not; leave it out, or say effects='external'",
+            )
+        if self.lease < timedelta(seconds=1):
+            raise TaskDeclarationError("a lease below one second cannot be kept", hint="give lease=timedelta(...)")
+        if not self.key_fields():
+            raise TaskDeclarationError(
+                f"the key {self.key!r} names no argument, so all tasks would be one",
+                hint='use for example key="order:{order_id}"',
+            )
+
+    def key_fields(self) -> list[str]:
+        """The arguments that the key is made of."""
+        return [name.split(".")[0].split("[")[0] for _, name, _, _ in string.Formatter().parse(self.key) if name]
+
+    def key_for(self, arguments: dict[str, Any]) -> str:
+        """The idempotency key of a call.
+
+        Raises:
+            ArgumentError: when an argument it is made of is missing or empty.
+        """
+        try:
+            key = self.key.format(**arguments)
+        except (KeyError, IndexError, AttributeError) as error:
+            raise ArgumentError(
+                f"the key {self.key!r} needs the argument {error}", hint="pass it, or change the key"
+            ) from error
+        if any(arguments.get(name) in (None, "") for name in self.key_fields()) or len(key) > 500:
+            raise ArgumentError(
+                f"the key {key[:80]!r} is made of an empty argument or is longer than 500 characters",
+                hint="a key must tell one business case from another",
+            )
+        return key

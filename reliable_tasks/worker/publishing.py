@@ -1,0 +1,107 @@
+"""The one seam through which everything is sent: Celery hands a message to `Sender.publish` instead of kombu.
+
+A running task's messages join its unit of work; `app.enqueue` writes them into the caller's transaction;
+all others are published with a confirm, or wait in the outbox when they are due later.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kombu.serialization import dumps
+
+from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, Message
+from reliable_tasks.worker.unit import current_unit
+
+Sink = Callable[[Message], None]
+
+redirected: ContextVar[Sink | None] = ContextVar("reliable_tasks_sink", default=None)
+"""Where this context's messages go instead: the outbox of a caller's transaction."""
+
+
+@contextmanager
+def redirect(sink: Sink) -> Iterator[None]:
+    """Hand every message sent inside to `sink`."""
+    token = redirected.set(sink)
+    try:
+        yield
+    finally:
+        redirected.reset(token)
+
+
+class _NoConnection:
+    """What Celery wants of a producer's connection when nothing is published through it."""
+
+    def _reraise_as_library_errors(self) -> Any:
+        return nullcontext()
+
+
+class Sender:
+    """Stands in for kombu's Producer: makes a Message of what Celery publishes and gives it to the right sink."""
+
+    def __init__(self, direct: Sink, due_at: datetime | None, default_queue: str) -> None:
+        self.connection = _NoConnection()
+        self._direct = direct
+        self._due_at = due_at
+        self._default_queue = default_queue
+
+    def publish(
+        self,
+        body: Any,
+        *,
+        exchange: Any = "",
+        routing_key: str = "",
+        serializer: str = "json",
+        headers: dict[str, Any] | None = None,
+        declare: Any = None,
+        expiration: float | None = None,
+        priority: int | None = None,
+        correlation_id: str = "",
+        reply_to: str = "",
+        **_unused: Any,
+    ) -> None:
+        """Encode and pass on; the arguments are those of kombu.Producer.publish."""
+        content_type, content_encoding, payload = dumps(body, serializer)
+        headers = {name: value for name, value in (headers or {}).items() if value is not None}
+        headers.pop("eta", None)  # the outbox holds it until then; a worker would hold it in memory
+        headers[ENQUEUED_AT] = datetime.now(UTC).isoformat()
+        headers.setdefault(CORRELATION_ID, headers.get("root_id") or headers.get("id", ""))
+        queue = declare[0].name if declare else self._default_queue
+        message = Message(
+            task_id=str(headers["id"]),
+            task_name=str(headers["task"]),
+            exchange="" if declare else str(getattr(exchange, "name", exchange) or ""),
+            routing_key="" if declare else str(routing_key or ""),
+            queue=queue,
+            body=payload.encode() if isinstance(payload, str) else bytes(payload),
+            headers=headers,
+            properties={
+                "content_type": content_type,
+                "content_encoding": content_encoding,
+                "correlation_id": correlation_id or str(headers["id"]),
+                **({"reply_to": reply_to} if reply_to else {}),
+            },
+            priority=priority or None,
+            due_at=self._due_at,
+            expires_at=datetime.now(UTC) + timedelta(seconds=expiration) if expiration is not None else None,
+        )
+        self._sink()(message)
+
+    def _sink(self) -> Sink:
+        unit = current_unit.get()
+        if unit is not None:
+            return unit.messages.append
+        return redirected.get() or self._direct
+
+
+def due_time(eta: datetime | str | None, countdown: float | None) -> datetime | None:
+    """When a message is due, aware UTC; None is at once. A naive eta is taken as UTC, as Celery does."""
+    if countdown is not None and countdown > 0:
+        return datetime.now(UTC) + timedelta(seconds=float(countdown))
+    if eta is None:
+        return None
+    moment = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if moment > datetime.now(UTC) else None

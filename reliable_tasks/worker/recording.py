@@ -1,0 +1,67 @@
+"""Record an outcome: the one place where a delivery's rows are written, so that many can share a commit."""
+
+from typing import Any
+
+from reliable_tasks.model.states import DeadLetterState, TaskState
+from reliable_tasks.store import attempts, dead_letters, outbox, results
+from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.outcome import Outcome
+from reliable_tasks.worker.unit import StoredResult
+
+_STATES = {
+    "SUCCESS": TaskState.SUCCEEDED,
+    "FAILURE": TaskState.FAILED,
+    "RETRY": TaskState.RETRY_WAIT,
+    "REVOKED": TaskState.CANCELLED,
+    "STARTED": TaskState.RUNNING,
+}
+
+
+def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | None) -> None:
+    """Write everything that `outcome` says in the connection's transaction."""
+    if outcome.state is not None:
+        results.store(connection, delivery.task_id, outcome.state, outcome.values)
+    for stored in outcome.unit.results:
+        if stored.task_id != delivery.task_id:
+            record_foreign(connection, stored)
+    if outcome.attempt is not None:
+        attempts.add(connection, outcome.attempt)
+    if outcome.suppressed is not None:
+        attempts.suppress(connection, delivery.task_id, delivery.task_name, key, outcome.suppressed)
+    if outcome.dead_reason is not None:
+        dead_letters.add(connection, dead_letter_row(delivery, outcome, key))
+    if outcome.state in (TaskState.SUCCEEDED, TaskState.DUPLICATE):
+        dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.RESOLVED)
+    outbox.add(connection, outcome.unit.messages)
+
+
+def record_foreign(connection: Any, stored: StoredResult) -> None:
+    """Write a result that a task stored for another id, or a state of its own such as PROGRESS."""
+    state = _STATES.get(stored.celery_state)
+    values = dict(stored.values)
+    if state is None:
+        state, values["celery_state"] = TaskState.RUNNING, stored.celery_state
+    results.store(connection, stored.task_id, state, values)
+
+
+def dead_letter_row(delivery: Delivery, outcome: Outcome, key: str | None) -> dict[str, Any]:
+    """The columns of a dead letter: the message byte for byte, and what ended it."""
+    message = delivery.message()
+    info = delivery.request.get("delivery_info") or {}
+    return {
+        "task_id": delivery.task_id,
+        "replay": message.replay,
+        "task_name": delivery.task_name,
+        "idempotency_key": key,
+        "reason": outcome.dead_reason,
+        "queue": delivery.queue,
+        "exchange": info.get("exchange"),
+        "routing_key": info.get("routing_key"),
+        "body": delivery.body,
+        "headers": message.headers,
+        "properties": {**message.properties, "priority": message.priority},
+        "exception_type": outcome.values.get("exception_type"),
+        "exception_message": outcome.values.get("exception_message"),
+        "traceback": outcome.values.get("traceback"),
+        "attempts": outcome.values.get("attempt", 0),
+    }

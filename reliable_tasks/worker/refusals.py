@@ -1,0 +1,98 @@
+"""Deliveries that run nothing, and why: duplicates, busy keys, conflicts, closed keys, unreadable messages."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from reliable_tasks.errors import ExecutionError, KeyConflict, Undecodable
+from reliable_tasks.model.states import TaskState
+from reliable_tasks.store import results
+from reliable_tasks.store.claims import Busy, Closed, Conflict, Done
+from reliable_tasks.worker.call import Call, Delivery
+from reliable_tasks.worker.execution import execute_stored
+from reliable_tasks.worker.outcome import Outcome, Settlement
+from reliable_tasks.worker.rows import failure_columns, now, request_columns
+from reliable_tasks.worker.steps import NotYet, Poison, ShortTransactions, Withdrawn
+
+_AFTER_LEASE = timedelta(milliseconds=200)
+
+
+def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
+    """The outcome of a delivery whose claim was not given."""
+    match verdict:
+        case Done(task_id=first):
+            return _duplicate(steps, call, first)
+        case Busy(until=until):
+            return _later(call, until + _AFTER_LEASE, suppressed="busy")
+        case NotYet(until=until):
+            return _later(call, until)
+        case Withdrawn():
+            return Outcome(suppressed="redelivered")
+        case Conflict(task_id=first):
+            error: ExecutionError = KeyConflict(
+                f"the key {call.key} belongs to another payload, first sent as task {first}",
+                hint="the sender reused a key: compare both payloads, then discard this one or correct its key",
+            )
+            return _dead(call, error, "conflict", suppressed="conflict")
+        case Closed(state=state, task_id=first):
+            if first == call.task_id:
+                # its rows are there; the broker has not got our answer the first time
+                return Outcome(Settlement.REJECT, suppressed="redelivered")
+            error = ExecutionError(
+                f"the key {call.key} is {state} by task {first}", hint=f"settle task {first} first, then replay this"
+            )
+            return _dead(call, error, f"key_{state}", suppressed="duplicate")
+        case Poison():
+            error = ExecutionError(
+                f"executions of the key {call.key} died with their worker too often",
+                hint="run it apart, find what kills the process, then replay it",
+            )
+            outcome = _dead(call, error, "poison")
+            outcome.claim_state = TaskState.DEAD.value
+            return outcome
+    raise AssertionError(f"no refusal for {verdict!r}")
+
+
+def unreadable(delivery: Delivery, reason: Undecodable) -> Outcome:
+    """The outcome of a message that cannot be a call of its task."""
+    return Outcome(
+        Settlement.REJECT,
+        state=TaskState.DEAD,
+        values={
+            **request_columns(delivery.request, delivery.queue, [], {}),
+            **failure_columns(reason),
+            "reason": "undecodable",
+            "finished_at": now(),
+        },
+        dead_reason="undecodable",
+    )
+
+
+def _duplicate(steps: ShortTransactions, call: Call, first: str) -> Outcome:
+    if first == call.task_id:
+        return Outcome(suppressed="redelivered")
+    with steps.connection() as connection:
+        stored = results.get(connection, first)
+    return execute_stored(call, first, stored)
+
+
+def _later(call: Call, until: Any, suppressed: str | None = None) -> Outcome:
+    outcome = Outcome(suppressed=suppressed)
+    outcome.unit.messages.append(replace(call.delivery.message(), due_at=until))
+    return outcome
+
+
+def _dead(call: Call, error: ExecutionError, reason: str, suppressed: str | None = None) -> Outcome:
+    return Outcome(
+        Settlement.REJECT,
+        state=TaskState.DEAD,
+        values={
+            **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
+            **failure_columns(error),
+            "idempotency_key": call.key,
+            "reason": reason,
+            "finished_at": now(),
+        },
+        dead_reason=reason,
+        suppressed=suppressed,
+    )

@@ -1,0 +1,77 @@
+"""Celery's result, request and traceback as columns of the results table."""
+
+import json
+import traceback as tracebacks
+from datetime import UTC, datetime
+from typing import Any
+
+from kombu.utils.json import dumps
+
+from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, replay_number
+from reliable_tasks.worker.arguments import to_wire
+
+
+def encoded(value: Any) -> bytes:
+    """A result as JSON bytes that keep Decimal, date, datetime and UUID."""
+    return dumps(to_wire(value)).encode()
+
+
+def readable(value: Any) -> Any:
+    """Arguments as plain JSON for people and SQL: money and times as text."""
+    return json.loads(json.dumps(to_wire(value), default=str))
+
+
+def result_columns(result: Any, celery_state: str, traceback: str | None) -> dict[str, Any]:
+    """Columns that say how a task ended, from what Celery hands to its backend."""
+    columns: dict[str, Any] = {"result": encoded(result), "traceback": traceback}
+    if isinstance(result, dict) and "exc_type" in result:
+        columns["exception_type"] = str(result["exc_type"])
+        columns["exception_message"] = _text(result.get("exc_message"))
+    if celery_state == "STARTED":
+        columns["result"] = None
+    return columns
+
+
+def failure_columns(failure: BaseException) -> dict[str, Any]:
+    """The same for a failure that Celery has not seen."""
+    return {
+        "result": encoded(
+            {
+                "exc_type": type(failure).__name__,
+                "exc_message": [str(failure)],
+                "exc_module": type(failure).__module__,
+            }
+        ),
+        "exception_type": type(failure).__name__,
+        "exception_message": str(failure),
+        "traceback": "".join(tracebacks.format_exception(failure)),
+    }
+
+
+def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Columns that say which task it was, from the message's headers."""
+    enqueued = request.get(ENQUEUED_AT)
+    return {
+        "name": request.get("task"),
+        "queue": queue,
+        "priority": request.get("rt_priority"),
+        "args": readable(args),
+        "kwargs": readable(kwargs),
+        "worker": request.get("hostname"),
+        "root_id": request.get("root_id"),
+        "parent_id": request.get("parent_id"),
+        "correlation_id": request.get(CORRELATION_ID),
+        "replay": replay_number(request),
+        "enqueued_at": datetime.fromisoformat(enqueued) if enqueued else None,
+    }
+
+
+def now() -> datetime:
+    """This machine's clock, aware UTC; never used to decide about leases."""
+    return datetime.now(UTC)
+
+
+def _text(message: Any) -> str:
+    if isinstance(message, (list, tuple)):
+        return ", ".join(str(part) for part in message)
+    return str(message)

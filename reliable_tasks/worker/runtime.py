@@ -1,0 +1,41 @@
+"""What a worker or publisher holds: settings, shape, database engine and publisher, each made when first needed."""
+
+from functools import cached_property
+
+from reliable_tasks.broker.publisher import Publisher
+from reliable_tasks.model.capabilities import Capabilities
+from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.shape import Route, Topology
+from reliable_tasks.settings import Settings
+from reliable_tasks.store import outbox
+from reliable_tasks.store.engine import begin, create_engine
+
+
+class Runtime:
+    """The adapters of one application; one instance, shared by publisher and worker, safe across forks."""
+
+    def __init__(self, settings: Settings, topology: Topology) -> None:
+        self.settings = settings
+        self.topology = topology
+
+    @cached_property
+    def engine(self):  # type: ignore[no-untyped-def]  # the type belongs to SQLAlchemy, whose home is store
+        return create_engine(self.settings.database.url_text())
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        return Publisher(self.settings.broker.url_text(), self.route)
+
+    def route(self, message: Message, capabilities: Capabilities) -> Route:
+        """Where a message goes: to the exchange it names, else by its queue and priority."""
+        if message.exchange:
+            return Route(message.exchange, message.routing_key, message.queue, message.priority)
+        return self.topology.route(message.queue, message.priority, capabilities)
+
+    def send_now_or_when_due(self, message: Message) -> None:
+        """Publish with a confirm; what is due later becomes an outbox row in a transaction of its own."""
+        if message.due_at is None:
+            self.publisher.publish(message)
+            return
+        with begin(self.engine) as connection:
+            outbox.add(connection, [message])

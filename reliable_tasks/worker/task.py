@@ -1,0 +1,84 @@
+"""The task classes: plain Celery tasks on our worker, and idempotent ones."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task
+
+from reliable_tasks.worker.arguments import Arguments, to_wire
+from reliable_tasks.worker.options import TaskOptions
+
+
+class ReliableTask(Task):  # type: ignore[misc]  # Celery is untyped
+    """Any task of a ReliableCelery application: acked after its result is committed, failures dead-lettered."""
+
+    Strategy = "reliable_tasks.worker.strategy:reliable"
+    Request = "reliable_tasks.worker.request:ReliableRequest"
+    acks_late = True
+    acks_on_failure = False
+    reject_on_worker_lost = True
+    dead_letter = True
+    reliable_options: TaskOptions | None = None
+    reliable_arguments: Arguments | None = None
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """As Celery's; the arguments of an idempotent task are checked before anything is sent.
+
+        Raises:
+            ArgumentError: when they do not fit the function, or a float stands for money.
+        """
+        if self.reliable_arguments is not None and self.reliable_options is not None and not self._partial(options):
+            bound = self.reliable_arguments.bind(args or (), kwargs or {})
+            self.reliable_options.key_for(bound)
+        return super().apply_async(to_wire(list(args or ())), to_wire(dict(kwargs or {})), **options)
+
+    @staticmethod
+    def _partial(options: dict[str, Any]) -> bool:
+        return bool(options.get("chord") or options.get("retries"))
+
+
+class IdempotentTask(ReliableTask):
+    """A task with a key: its effect happens once."""
+
+    abstract = True
+    max_retries = None
+
+    def call_function(self, context: Any, arguments: dict[str, Any]) -> Any:
+        """The user's function with its context and its arguments by name."""
+        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr, arg-type]
+        head = (self, context) if self.reliable_bind else (context,)
+        return self.reliable_function(*head, *bound.args, **bound.kwargs)
+
+
+def idempotent_run(function: Callable[..., Any], *, bind: bool) -> Callable[..., Any]:
+    """The `run` that Celery sees: the signature without the context, the body found through the execution."""
+
+    @functools.wraps(function)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        from reliable_tasks.worker.execution import current_execution
+        from reliable_tasks.worker.inline import run_inline
+
+        execution = current_execution.get()
+        if execution is None or execution.call.task.name != self.name:
+            return run_inline(self, args, kwargs)
+        return execution.run(self, args, kwargs)
+
+    parameters = list(inspect.signature(function).parameters.values())[2 if bind else 1 :]
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    if any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters) is False:
+        first = first.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, name="self_")
+    run.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+def attributes_of(function: Callable[..., Any], options: TaskOptions, *, bind: bool) -> dict[str, Any]:
+    """What the decorator gives to the task class."""
+    return {
+        "reliable_function": staticmethod(function),
+        "reliable_options": options,
+        "reliable_arguments": Arguments(function, 2 if bind else 1),
+        "reliable_bind": bind,
+    }

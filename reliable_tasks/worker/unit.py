@@ -1,0 +1,47 @@
+"""What one delivery does, collected while it runs and written in one commit: results and messages."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.retry import Decision
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """One call of Celery's `backend.store_result`, kept until the commit."""
+
+    task_id: str
+    celery_state: str
+    values: dict[str, Any]
+    raw: Any = None
+
+
+@dataclass
+class UnitOfWork:
+    """Everything that a running task sends and stores. A failed attempt drops what the task itself sent."""
+
+    messages: list[Message] = field(default_factory=list)
+    results: list[StoredResult] = field(default_factory=list)
+    decision: Decision | None = None
+    failure: BaseException | None = None
+
+    def mark(self) -> int:
+        """The point to which `drop_after` returns."""
+        return len(self.messages)
+
+    def drop_after(self, mark: int) -> None:
+        """Forget what was sent since: the effect it belongs to is rolled back."""
+        del self.messages[mark:]
+
+    def result_of(self, task_id: str) -> StoredResult | None:
+        """The last result stored for a task id."""
+        for stored in reversed(self.results):
+            if stored.task_id == task_id:
+                return stored
+        return None
+
+
+current_unit: ContextVar[UnitOfWork | None] = ContextVar("reliable_tasks_unit", default=None)
+"""The unit of work of the task that runs in this thread, if one does."""
