@@ -20,7 +20,7 @@ def wait_until(condition: Callable[[], Seen], what: str, seconds: float = 30) ->
         try:
             answer = condition()
             last = f"last answer: {answer!r}"
-        except Exception as error:  # noqa: BLE001 - what is waited for may fail in any way until it is there
+        except Exception as error:
             answer, last = None, f"last error: {type(error).__name__}: {error}"
         if answer:
             return answer

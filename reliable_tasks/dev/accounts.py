@@ -5,17 +5,8 @@ import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from reliable_tasks.errors import ServiceStartError
-
-
-class PopenArguments(TypedDict):
-    """What subprocess needs to give up root."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
 
 
 @dataclass(frozen=True)
@@ -25,10 +16,6 @@ class Account:
     name: str
     uid: int
     gid: int
-
-    def as_popen_arguments(self) -> PopenArguments:
-        """The arguments with which subprocess starts a program as this user."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def own(self, path: Path) -> None:
         """Hand a file or folder to this user."""

@@ -41,6 +41,12 @@ class Management:
         """Names of all vhosts."""
         return [vhost["name"] for vhost in self._call("GET", "/api/vhosts?columns=name")]
 
+    def quorum_queues(self) -> list[bytes]:
+        """The names under which the broker's Raft knows its quorum queues."""
+        queues = self._call("GET", "/api/queues?columns=vhost,name,type")
+        found = [(queue["vhost"], queue["name"]) for queue in queues if queue["type"] == "quorum"]
+        return [f"{'%2F' if vhost == '/' else vhost}_{name}".encode() for vhost, name in found]
+
     def create_vhost(self, name: str) -> None:
         """Make a vhost in which the administrator may do everything."""
         self._call("PUT", f"/api/vhosts/{_part(name)}", {})

@@ -145,13 +145,11 @@ class Database:
         password = data.parent / "password"
         write_private(password, self._state.password + "\n", account=self._account)
         try:
-            run(
-                [binaries.initdb, "-D", data, "-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"]
-                + ["--no-locale", f"--pwfile={password}", *([] if self._fsync else ["--no-sync"])],
-                env=_environment(),
-                folder=data.parent,
-                account=self._account,
-            )
+            argv: list[str | Path] = [binaries.initdb, "-D", data, "-U", SUPERUSER, "-A", "scram-sha-256"]
+            argv += ["-E", "UTF8", "--no-locale", f"--pwfile={password}"]
+            if not self._fsync:
+                argv.append("--no-sync")
+            run(argv, env=_environment(), folder=data.parent, account=self._account)
         except BaseException:
             shutil.rmtree(data, ignore_errors=True)
             raise

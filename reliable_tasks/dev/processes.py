@@ -55,7 +55,8 @@ def spawn(
     argv: Sequence[str | Path], *, env: Mapping[str, str], folder: Path, log: Path, account: Account | None
 ) -> ProcessId:
     """Start a process in a session of its own; it goes on when we end. Its output is appended to the log."""
-    with log.open("ab") as output:
+    # what a server logs may quote what it was sent, so it is for us alone
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         child = subprocess.Popen(
             [str(part) for part in argv],
             env=dict(env),
@@ -64,7 +65,9 @@ def spawn(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            **(account.as_popen_arguments() if account else {}),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
         )
     _our_children[child.pid] = child
     # a process that ended at once has no start time any more; the caller sees it as not alive
@@ -95,7 +98,9 @@ def run(
             text=True,
             timeout=seconds,
             check=False,
-            **(account.as_popen_arguments() if account else {}),
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
         )
     except subprocess.TimeoutExpired as error:
         raise ServiceStartError(f"{name} did not end within {seconds:g} s") from error

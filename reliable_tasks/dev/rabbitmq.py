@@ -100,11 +100,16 @@ class Broker:
             end(self._state.server, [(signal.SIGTERM, STOP_SECONDS)])
         self._end_strays()
 
-    def kill(self) -> None:
-        """Let the server die as in a crash (SIGKILL); its epmd stays."""
-        if self._state.server is not None:
-            end(self._state.server, [])
-        self._end_strays()
+    def kill(self, *, settle_seconds: float = 10.0) -> None:
+        """Let the server die as in a crash (SIGKILL); its epmd stays.
+
+        RabbitMQ writes the name of a new quorum queue to disk about a second after it has confirmed the
+        declaration; a crash before that leaves the queue without a leader for ever (seen on 3.10.8). So this
+        waits until the names of all queues are written; `settle_seconds=0` does not wait.
+        """
+        if self.running and settle_seconds:
+            self._wait_names_written(settle_seconds)
+        self._kill()
 
     def restart(self) -> None:
         """Shut down in order and start again with the same data and ports."""
@@ -116,10 +121,25 @@ class Broker:
         if orderly:
             self.stop()
         else:
-            self.kill()
+            self._kill()
         if self._state.epmd is not None:
             end(self._state.epmd, [(signal.SIGTERM, 5)])
         self._end_strays(but_epmd=False)
+
+    def _kill(self) -> None:
+        if self._state.server is not None:
+            end(self._state.server, [])
+        self._end_strays()
+
+    def _wait_names_written(self, seconds: float) -> None:
+        queues = self.management.quorum_queues()
+        patience = Patience(seconds)
+        while not all(name in self._written_names() for name in queues):
+            if patience.exhausted():
+                return
+
+    def _written_names(self) -> bytes:
+        return b"".join(file.read_bytes() for file in self._home.glob("mnesia/*/quorum/*/names.dets"))
 
     def _end_strays(self, *, but_epmd: bool = True) -> None:
         epmd = self._state.epmd if but_epmd else None

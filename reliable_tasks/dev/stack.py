@@ -198,21 +198,19 @@ class Stack:
 
     def _start(self, progress: Callable[[str], None]) -> None:
         services = [service for service in (self.database, self.broker) if not service.running]
-        if services:
-            progress("starting RabbitMQ and Postgres")
+        progress("starting RabbitMQ and Postgres" if services else "both services run already")
         self._move_from_taken_ports()
         try:
             for service in reversed(services):
                 service.begin()
             self.database.wait_ready()
-            progress(f"Postgres {self.postgres_version} is ready")
             self.broker.wait_ready()
-            progress(f"RabbitMQ {self.rabbitmq_version} is ready")
         except BaseException:
             # what was half started would outlive a program that knows nothing of it
             for service in services:
                 service.end_all(orderly=False)
             raise
+        progress(f"RabbitMQ {self.rabbitmq_version} and Postgres {self.postgres_version} are ready")
 
     def _move_from_taken_ports(self) -> None:
         broker, database = self._state.broker, self._state.database

@@ -139,7 +139,8 @@ def locked(folder: Path, *, make: bool = False) -> Iterator[bool]:
 
 def _locked_file(path: Path) -> IO[str] | None:
     with suppress(FileNotFoundError):
-        file = path.open("w")
+        # a lock that others can open is one that others can hold
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w")
         fcntl.flock(file, fcntl.LOCK_EX)
         # whoever held it may have removed the folder and with it the file that we waited for
         with suppress(FileNotFoundError):

@@ -6,7 +6,7 @@ In your conftest.py::
 
     def test_order(fresh_vhost: str, fresh_database: str) -> None: ...
 
-`reliable_stack` is the pair itself, one per session; `fresh_vhost` and `fresh_database` are URLs of a vhost and a
-migrated database that belong to one test. RELIABLE_TASKS_TEST_STACK=folder uses the stack that `dev up --folder`
-started there, which saves its start.
+`reliable_stack` is the pair itself, one per session; `fresh_vhost` and `fresh_database` are URLs of a vhost
+and a migrated database that belong to one test. RELIABLE_TASKS_TEST_STACK=folder uses the stack that
+`dev up --folder` started there, which saves its start.
 """

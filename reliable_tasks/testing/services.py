@@ -18,19 +18,25 @@ _FSYNC = os.environ.get("RELIABLE_TASKS_TEST_FSYNC") == "1"
 
 
 @pytest.fixture(scope="session")
-def reliable_stack() -> Iterator[Stack]:
-    """One private RabbitMQ and one private Postgres for the whole session."""
-    if _STACK_FOLDER:
-        stack = _shared(Path(_STACK_FOLDER))
-        yield stack
-        _remove(stack, session_prefix())
-        return
+def installed_services() -> None:
+    """RabbitMQ and Postgres are installed; else skipped, or failed where CI is set."""
     missing = missing_services()
     if missing:
         reason = "private services cannot be started: " + "; ".join(missing)
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def reliable_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """One private RabbitMQ and one private Postgres for the whole session."""
+    if _STACK_FOLDER:
+        stack = _shared(Path(_STACK_FOLDER))
+        yield stack
+        _remove(stack, session_prefix())
+        return
+    request.getfixturevalue("installed_services")
     with throwaway_stack(fsync=_FSYNC) as stack:
         yield stack
 
