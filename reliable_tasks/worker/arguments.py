@@ -54,7 +54,9 @@ class Arguments:
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"the arguments do not fit: {error}", hint=f"it takes {self.signature}") from error
+            raise ArgumentError(
+                f"the arguments do not fit: {error}", hint=f"it takes {self.signature}"
+            ) from error
         bound.apply_defaults()
         return {name: self._convert(name, value) for name, value in bound.arguments.items()}
 

@@ -100,7 +100,9 @@ def decode(delivery: Delivery, task: Any) -> Call:
             f"the body of task {delivery.task_id} cannot be decoded: {type(error).__name__}",
             hint="send protocol 2: a JSON list of args, kwargs and embed",
         ) from error
-    call = Call(delivery, task, getattr(task, "reliable_options", None), list(args), dict(kwargs), embed or {})
+    call = Call(
+        delivery, task, getattr(task, "reliable_options", None), list(args), dict(kwargs), embed or {}
+    )
     eta = delivery.request.get("eta")
     call.not_before = datetime.fromisoformat(eta) if eta else None
     if call.options is None:

@@ -25,6 +25,8 @@ def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlem
             outcome = unreadable(delivery, reason)
         else:
             verdict = steps.claim(call)
-            outcome = execute(steps, call, verdict) if isinstance(verdict, Owned) else refuse(steps, call, verdict)
+            outcome = (
+                execute(steps, call, verdict) if isinstance(verdict, Owned) else refuse(steps, call, verdict)
+            )
         steps.record(delivery, outcome)
     return outcome.settlement  # the parent acks or rejects: `worker.request`

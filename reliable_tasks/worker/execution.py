@@ -180,7 +180,10 @@ def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -
     stored = execution.unit.result_of(call.task_id)
     ended: dict[str, Any] = dict(stored.values) if stored else {}
     if execution.unit.failure is not None:
-        ended = {**failure_columns(execution.unit.failure), **{k: v for k, v in ended.items() if v is not None}}
+        ended = {
+            **failure_columns(execution.unit.failure),
+            **{k: v for k, v in ended.items() if v is not None},
+        }
     elif stored is not None:
         ended = {**result_columns(stored.raw, stored.celery_state, None), **ended}
     outcome.values = {

@@ -4,8 +4,8 @@ from typing import Any
 
 from reliable_tasks.store.claims import Done, Owned
 from reliable_tasks.store.identity import new_id
-from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.arguments import fingerprint, to_wire
+from reliable_tasks.worker.call import Call, Delivery
 
 
 def run_inline(task: Any, args: Any, kwargs: Any) -> Any:

@@ -58,7 +58,9 @@ class TaskOptions:
                 hint="a database effect commits or does not; leave it out, or say effects='external'",
             )
         if self.lease < timedelta(seconds=1):
-            raise TaskDeclarationError("a lease below one second cannot be kept", hint="give lease=timedelta(...)")
+            raise TaskDeclarationError(
+                "a lease below one second cannot be kept", hint="give lease=timedelta(...)"
+            )
         if not self.key_fields():
             raise TaskDeclarationError(
                 f"the key {self.key!r} names no argument, so all tasks would be one",
@@ -67,7 +69,9 @@ class TaskOptions:
 
     def key_fields(self) -> list[str]:
         """The arguments that the key is made of."""
-        return [name.split(".")[0].split("[")[0] for _, name, _, _ in string.Formatter().parse(self.key) if name]
+        return [
+            name.split(".")[0].split("[")[0] for _, name, _, _ in string.Formatter().parse(self.key) if name
+        ]
 
     def key_for(self, arguments: dict[str, Any]) -> str:
         """The idempotency key of a call.

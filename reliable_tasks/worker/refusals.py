@@ -39,7 +39,8 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
                 # its rows are there; the broker has not got our answer the first time
                 return Outcome(Settlement.REJECT, suppressed="redelivered")
             error = ExecutionError(
-                f"the key {call.key} is {state} by task {first}", hint=f"settle task {first} first, then replay this"
+                f"the key {call.key} is {state} by task {first}",
+                hint=f"settle task {first} first, then replay this",
             )
             return _dead(call, error, f"key_{state}", suppressed="duplicate")
         case Poison():

@@ -140,7 +140,13 @@ class ShortTransactions:
         if call.key is None or call.options is None or not call.delivery.redelivered:
             return 0
         request = claims.ClaimRequest(
-            call.task.name, call.key, call.fingerprint, call.task_id, self.owner, call.options.lease, call.replay
+            call.task.name,
+            call.key,
+            call.fingerprint,
+            call.task_id,
+            self.owner,
+            call.options.lease,
+            call.replay,
         )
         with begin(self.runtime.engine) as connection:
             return claims.count_crash(connection, request)

@@ -29,7 +29,11 @@ class ReliableTask(Task):  # type: ignore[misc]  # Celery is untyped
         Raises:
             ArgumentError: when they do not fit the function, or a float stands for money.
         """
-        if self.reliable_arguments is not None and self.reliable_options is not None and not self._partial(options):
+        if (
+            self.reliable_arguments is not None
+            and self.reliable_options is not None
+            and not self._partial(options)
+        ):
             bound = self.reliable_arguments.bind(args or (), kwargs or {})
             self.reliable_options.key_for(bound)
         return super().apply_async(to_wire(list(args or ())), to_wire(dict(kwargs or {})), **options)

@@ -1,0 +1,223 @@
+"""ReliableCelery: a Celery application whose tasks are published, executed and recorded reliably."""
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import QueueNotFound
+
+from reliable_tasks.errors import SettingError, UnknownQueue
+from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.retry import Effects, Retry
+from reliable_tasks.model.shape import Topology
+from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
+from reliable_tasks.store.identity import new_id
+from reliable_tasks.store.outbox import insert_statement
+from reliable_tasks.store.sessions import execute_in
+from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions
+from reliable_tasks.worker.publishing import Sender, due_time, redirect
+from reliable_tasks.worker.queues import kombu_queues
+from reliable_tasks.worker.runtime import Runtime
+from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
+
+
+class ReliableCelery(Celery):  # type: ignore[misc]  # Celery is untyped
+    """A Celery application; `celery -A module worker` runs it.
+
+    Args:
+        main: the application's name.
+        topology: "module:NAME" of the declared shape, or a Topology; by default RELIABLE_TASKS_TOPOLOGY.
+        settings: by default read from the environment.
+        remote_control: whether workers answer `celery inspect` and `control`; they then need the right to
+            configure their own reply queues on the broker, and only those.
+
+    Raises:
+        SettingError: when settings or topology cannot be loaded.
+    """
+
+    task_cls = ReliableTask
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        topology: str | Topology | None = None,
+        settings: Settings | None = None,
+        remote_control: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        settings = settings or load_settings(topology=topology if isinstance(topology, str) else None)
+        publish_celery_environment(settings)
+        shape = topology if isinstance(topology, Topology) else load_topology(settings.topology)
+        self.runtime = Runtime(settings, shape)
+        self._levels = {
+            f"{queue.name}.p{level}" if level else queue.name: (queue.name, level)
+            for queue in shape.queues
+            for level in range(queue.levels)
+        }
+        super().__init__(main, **kwargs)
+        self.conf.update(self._reliable_configuration(remote_control))
+
+    def _reliable_configuration(self, remote_control: bool) -> dict[str, Any]:
+        shape = self.runtime.topology
+        default = shape.work_queue(shape.default_queue)
+        return {
+            "task_queues": kombu_queues(shape),
+            "task_default_queue": default.name,
+            "task_default_exchange": default.exchange,
+            "task_default_exchange_type": "direct",
+            "task_default_routing_key": default.name,
+            "task_create_missing_queues": False,
+            "task_acks_late": True,
+            "task_acks_on_failure_or_timeout": False,
+            "task_reject_on_worker_lost": True,
+            "task_serializer": "json",
+            "result_serializer": "json",
+            "accept_content": ["json"],
+            "result_accept_content": ["json"],
+            "result_extended": True,
+            "result_expires": self.runtime.settings.results_expire_seconds or None,
+            "broker_connection_retry_on_startup": True,
+            "broker_channel_error_retry": True,
+            "broker_connection_max_retries": None,
+            "worker_consumer": "reliable_tasks.worker.consumer:ReliableConsumer",
+            "worker_enable_remote_control": remote_control,
+            "worker_send_task_events": False,
+            "worker_cancel_long_running_tasks_on_connection_loss": False,
+            "worker_prefetch_multiplier": 4,
+            "enable_utc": True,
+            "timezone": "UTC",
+        }
+
+    def worker_main(self, argv: list[str] | None = None) -> Any:
+        return super().worker_main(argv)
+
+    def idempotent_task(
+        self,
+        *,
+        key: str,
+        effects: str = "database",
+        queue: str | None = None,
+        retry: Retry | None = None,
+        on_uncertain: Probe | CallAgain | None = None,
+        lease: timedelta = timedelta(seconds=60),
+        dead_letter: bool = True,
+        max_crashes: int = 5,
+        bind: bool = False,
+        **options: Any,
+    ) -> Callable[[Callable[..., Any]], Any]:
+        """Make a function (ctx, arguments...) an idempotent task; also takes all options of `app.task`.
+
+        Args:
+            key: format string over the arguments; one effect per key.
+            effects: "database" (rows of our database), "external" (a call to another system) or "none".
+            queue: a declared work queue; by default the topology's default queue.
+            retry: attempts, delays and which exceptions are worth another attempt.
+            on_uncertain: Probe or CallAgain, for external effects; without it doubt ends in `uncertain`.
+            lease: how long an external execution is honoured without a heartbeat.
+            dead_letter: False ends a bad task as `failed` instead of waiting for an operator as `dead`.
+
+        Raises:
+            TaskDeclarationError: when the options contradict each other.
+            UnknownQueue: when the queue is not declared.
+        """
+        declared = TaskOptions(
+            key, Effects(effects), queue, retry or Retry(), on_uncertain, lease, dead_letter, max_crashes
+        )
+        if queue is not None:
+            self.runtime.topology.work_queue(queue)
+            options["queue"] = queue
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            attributes = attributes_of(function, declared, bind=bind)
+            return self.task(
+                idempotent_run(function, bind=bind), bind=True, base=IdempotentTask, **attributes, **options
+            )
+
+        return decorate
+
+    def send_task(
+        self, name: str, args: Any = None, kwargs: Any = None, *positional: Any, **options: Any
+    ) -> Any:
+        """As Celery's, through the one seam of `worker.publishing`.
+
+        Raises:
+            UnknownQueue: when a queue is named that the topology does not declare.
+            PublishError: when the broker does not take the message.
+        """
+        names = ("countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires")
+        options.update(zip(names, positional, strict=False))
+        due_at = due_time(options.pop("eta", None), options.pop("countdown", None))
+        options.pop("producer", None)
+        options.pop("connection", None)
+        options["task_id"] = options.get("task_id") or str(new_id())
+        sender = Sender(self.runtime.send_now_or_when_due, due_at, self.runtime.topology.default_queue)
+        try:
+            return super().send_task(name, args, kwargs, producer=sender, **options)
+        except QueueNotFound as error:
+            known = ", ".join(queue.name for queue in self.runtime.topology.queues)
+            raise UnknownQueue(
+                f"task {name} names a queue that the topology does not declare: {options.get('queue')}",
+                hint=f"declare it, or use one of {known}",
+            ) from error
+
+    def enqueue(self, session: Any, signature: Any, **options: Any) -> Any:
+        """Send a signature if, and only if, the caller's transaction commits.
+
+        Args:
+            session: a SQLAlchemy Session or Connection (then returns the AsyncResult), or an AsyncSession or
+                AsyncConnection (then returns an awaitable of it).
+            signature: `task.s(...)`, a chain or a group.
+            options: as for apply_async: priority, countdown, eta, expires, task_id.
+        """
+        from reliable_tasks.worker.enqueueing import enqueue_statements
+
+        messages: list[Message] = []
+        with redirect(messages.append):
+            result = signature.apply_async(**options)
+        statements = [*map(insert_statement, messages), *enqueue_statements(messages)]
+        pending = [execute_in(session, statement) for statement in statements[:1]]
+        if pending and hasattr(pending[0], "__await__"):
+
+            async def rest() -> Any:
+                await pending[0]
+                for statement in statements[1:]:
+                    await execute_in(session, statement)
+                return result
+
+            return rest()
+        for statement in statements[1:]:
+            execute_in(session, statement)
+        return result
+
+    def queue_and_level(self, routing_key: str) -> tuple[str, int | None]:
+        """The declared queue and priority level that a routing key means."""
+        return self._levels.get(routing_key, (routing_key, None))
+
+
+def load_topology(name: str) -> Topology:
+    """The shape named "module:NAME", looked up from the working directory.
+
+    Raises:
+        SettingError: when there is no such module or name, or it is no Topology.
+    """
+    module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    hint = "set RELIABLE_TASKS_TOPOLOGY=module:NAME, or start where that module is"
+    try:
+        found = getattr(import_module(module_name), attribute or "TOPOLOGY", None)
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"the topology {name} cannot be loaded: no module {error.name}", hint=hint
+        ) from error
+    if not isinstance(found, Topology):
+        raise SettingError(f"{name} is no Topology", hint=hint)
+    return found
+
+
+__all__ = ["ReliableCelery", "load_topology"]

@@ -1,0 +1,68 @@
+"""Celery's consumer without what declares anything, and with a check that everything it needs is there."""
+
+import sys
+from typing import Any
+
+from celery.exceptions import WorkerTerminate
+from celery.utils.log import get_logger
+from celery.worker.consumer import Consumer
+
+from reliable_tasks.broker.connection import broker_version, connected
+from reliable_tasks.broker.passive import missing_queues
+from reliable_tasks.errors import MigrationMissing, ReliableTasksError, TopologyDrift
+from reliable_tasks.model.capabilities import Capabilities
+from reliable_tasks.store import migrations
+from reliable_tasks.worker.queues import consume_levels
+
+logger = get_logger("reliable_tasks.worker")
+_DECLARING = ("celery.worker.consumer.delayed_delivery:DelayedDelivery",)
+
+
+class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped
+    """Declares nothing; rejects what cannot be read instead of acking it away."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        default_steps = [step for step in Consumer.Blueprint.default_steps if step not in _DECLARING]
+
+    def start(self) -> None:
+        """Check database and queues once, then consume."""
+        try:
+            self._check()
+        except ReliableTasksError as error:
+            sys.stderr.write(f"error[{error.code}]: {error.message}\n")
+            if error.hint:
+                sys.stderr.write(f"hint: {error.hint}\n")
+            sys.stderr.flush()
+            raise WorkerTerminate(error.exit_code) from None
+        super().start()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Undecodable: to the dead-letter queue. Celery would ack it, and it would be gone."""
+        logger.error("A message that cannot be decoded goes to the dead-letter queue: %r", exc)
+        message.reject_log_error(logger, self.connection_errors)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Unknown task: to the dead-letter queue; the collector records it."""
+        logger.error(
+            "No task %s is registered here: to the dead-letter queue", (message.headers or {}).get("task")
+        )
+        message.reject_log_error(logger, self.connection_errors)
+
+    def _check(self) -> None:
+        runtime = self.app.runtime
+        database_url, broker_url = runtime.settings.database.url_text(), runtime.settings.broker.url_text()
+        found, newest = migrations.current(database_url), migrations.newest()
+        if found != newest:
+            raise MigrationMissing(
+                f"the database is at revision {found}, this program needs {newest}",
+                hint="run `reliable-tasks db upgrade`",
+            )
+        with connected(broker_url, purpose="worker start") as connection:
+            capabilities = Capabilities.for_version(broker_version(connection))
+        names = consume_levels(self.app, capabilities)
+        missing = missing_queues(broker_url, names)
+        if missing:
+            raise TopologyDrift(
+                f"the broker lacks the queue{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
+                hint="run `reliable-tasks topology apply`",
+            )

@@ -1,0 +1,107 @@
+"""A delivery in the worker's parent process: handed to the pool, and settled by what comes back."""
+
+from typing import Any
+
+from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from reliable_tasks.worker.outcome import Settlement
+
+logger = get_logger("reliable_tasks.worker")
+
+
+class ReliableRequest(Request):  # type: ignore[misc]  # Celery is untyped
+    """Settles only by the pool's answer, which is given after the commit."""
+
+    _settled = False
+
+    def pool_arguments(self) -> tuple[Any, ...]:
+        """What `worker.trace.trace` is called with, in the pool process."""
+        body = self.body
+        return (
+            self.type,
+            self.task_id,
+            dict(self.request_dict),
+            body.encode() if isinstance(body, str) else bytes(body),
+            self.content_type,
+            self.content_encoding,
+            dict(self.message.headers or {}),
+            dict(self.message.properties or {}).get("priority"),
+        )
+
+    def settle(self, failed__settlement__runtime: Any) -> None:
+        """Tell the broker what the pool process has committed."""
+        failed, settlement, runtime = failed__settlement__runtime
+        if failed:
+            self.lost(settlement)
+            return
+        task_ready(self, successful=settlement == Settlement.ACK)
+        self._answer(Settlement(settlement))
+        self.send_event("task-succeeded" if settlement == Settlement.ACK else "task-failed", runtime=runtime)
+
+    def lost(self, exc_info: Any, **_unused: Any) -> None:
+        """The pool process died or was ended: nothing was committed, so the message must come again."""
+        task_ready(self)
+        error = getattr(exc_info, "exception", exc_info)
+        error = getattr(error, "exc", error)
+        if isinstance(error, Terminated) and not self._already_revoked:
+            self._announce_revoked("terminated", True, str(error), False)
+            self._answer(Settlement.ACK)
+            return
+        if isinstance(error, TimeLimitExceeded):
+            return  # on_timeout has recorded and settled it
+        if isinstance(error, WorkerLostError):
+            logger.warning("Task %s[%s] lost its process: it will be delivered again", self.name, self.id)
+        else:
+            logger.error("Task %s[%s] was not processed: %r", self.name, self.id, error)
+        self._answer(Settlement.REQUEUE)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit has killed the process: record that, then settle."""
+        if soft:
+            logger.warning("Soft time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
+            return
+        task_ready(self)
+        from reliable_tasks.worker.timeouts import timed_out
+
+        self._answer(timed_out(self, timeout))
+
+    def _answer(self, settlement: Settlement) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        if settlement is Settlement.ACK:
+            self.acknowledge()
+        else:
+            self.reject(requeue=settlement is Settlement.REQUEUE)
+
+
+def request_class(task: Any, pool: Any, trace: Any) -> type[ReliableRequest]:
+    """The request class of one task on one pool; Celery's own factory would settle by itself."""
+
+    class TaskRequest(ReliableRequest):
+        def execute_using_pool(self, pool: Any, **_unused: Any) -> Any:
+            time_limit, soft_time_limit = self.time_limits
+            result = pool.apply_async(
+                trace,
+                args=self.pool_arguments(),
+                accept_callback=self.on_accepted,
+                timeout_callback=self.on_timeout,
+                callback=self.settle,
+                error_callback=self.lost,
+                soft_timeout=soft_time_limit or task.soft_time_limit,
+                timeout=time_limit or task.time_limit,
+                correlation_id=self.task_id,
+            )
+            self._apply_result = (lambda: result) if result is not None else None
+            return result
+
+        def on_success(self, answer: Any, **_unused: Any) -> None:
+            self.settle(answer)
+
+        def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+            self.lost(exc_info)
+
+    return TaskRequest

@@ -1,0 +1,47 @@
+"""What the worker's parent does with a message of one task: make a request, hand it to the pool."""
+
+from typing import Any
+
+from celery import signals
+from celery.worker.state import task_reserved
+
+from reliable_tasks.worker.request import request_class
+from reliable_tasks.worker.trace import trace
+
+
+def reliable(task: Any, app: Any, consumer: Any) -> Any:
+    """The strategy of all our tasks. The body is not decoded here: the pool process verifies it first."""
+    make_request = request_class(task, consumer.pool, trace)
+    revoked = consumer.controller.state.revoked
+    buckets = consumer.task_buckets
+
+    def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **_unused: Any) -> None:
+        request = make_request(
+            message,
+            on_ack=ack,
+            on_reject=reject,
+            app=app,
+            hostname=consumer.hostname,
+            eventer=consumer.event_dispatcher,
+            task=task,
+            connection_errors=consumer.connection_errors,
+            body=message.body,
+            headers=message.headers,
+            decoded=False,
+            utc=True,
+        )
+        if (request.expires or request.id in revoked) and request.revoked():
+            return
+        signals.task_received.send(sender=consumer, request=request)
+        if task.send_events and consumer.event_dispatcher and consumer.event_dispatcher.enabled:
+            consumer.event_dispatcher.send("task-received", uuid=request.id, name=request.name)
+        bucket = None if consumer.disable_rate_limits else buckets[task.name]
+        if bucket:
+            consumer._limit_task(request, bucket, 1)
+            return
+        task_reserved(request)
+        for callback in callbacks or ():
+            callback(request)
+        consumer.on_task_request(request)
+
+    return receive

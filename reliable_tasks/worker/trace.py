@@ -1,0 +1,47 @@
+"""What the pool process calls for each delivery."""
+
+import time
+from typing import Any
+
+from celery import current_app
+from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+from reliable_tasks.errors import Fenced
+from reliable_tasks.store.engine import is_outage
+from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.delivery import process
+from reliable_tasks.worker.outcome import Settlement
+
+
+def trace(
+    task_name: str,
+    task_id: str,
+    request: dict[str, Any],
+    body: bytes,
+    content_type: str,
+    content_encoding: str,
+    headers: dict[str, Any],
+    broker_priority: int | None,
+) -> tuple[int, str, float]:
+    """Process one delivery; the answer is (0, settlement, seconds).
+
+    While the database is away this waits and tries again: the prefetched messages stay with the broker, which is
+    the back-pressure, and nothing is settled without its rows.
+    """
+    app = current_app._get_current_object()
+    started = time.monotonic()
+    task = app.tasks[task_name]
+    queue, level = app.queue_and_level((request.get("delivery_info") or {}).get("routing_key", ""))
+    request = {**request, "rt_priority": level if level is not None else broker_priority}
+    delivery = Delivery(task_name, task_id, request, body, content_type, content_encoding, headers, queue)
+    settlement = Settlement.ACK
+    for attempt in Retrying(
+        retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True
+    ):
+        with attempt:
+            try:
+                settlement = process(app.runtime, task, delivery)
+            except Fenced:
+                # the owner of the key records its end; this delivery has nothing to add
+                settlement = Settlement.ACK
+    return 0, settlement.value, time.monotonic() - started
