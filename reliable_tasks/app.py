@@ -1,19 +1,17 @@
 """ReliableCelery: a Celery application whose tasks are published, executed and recorded reliably."""
 
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import QueueNotFound
 
-from reliable_tasks.errors import SettingError, UnknownQueue
+from reliable_tasks.errors import UnknownQueue
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Effects, Retry
 from reliable_tasks.model.shape import Topology
+from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
@@ -199,25 +197,4 @@ class ReliableCelery(Celery):  # type: ignore[misc]  # Celery is untyped
         return self._levels.get(routing_key, (routing_key, None))
 
 
-def load_topology(name: str) -> Topology:
-    """The shape named "module:NAME", looked up from the working directory.
-
-    Raises:
-        SettingError: when there is no such module or name, or it is no Topology.
-    """
-    module_name, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    hint = "set RELIABLE_TASKS_TOPOLOGY=module:NAME, or start where that module is"
-    try:
-        found = getattr(import_module(module_name), attribute or "TOPOLOGY", None)
-    except ModuleNotFoundError as error:
-        raise SettingError(
-            f"the topology {name} cannot be loaded: no module {error.name}", hint=hint
-        ) from error
-    if not isinstance(found, Topology):
-        raise SettingError(f"{name} is no Topology", hint=hint)
-    return found
-
-
-__all__ = ["ReliableCelery", "load_topology"]
+__all__ = ["ReliableCelery"]

@@ -47,7 +47,7 @@ class ReliableTasksError(Exception):
     code: ClassVar[str] = "RT000"
     exit_code: int = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.message = message
         self.hint = hint

@@ -123,7 +123,7 @@ class Publisher:
                 application_headers=message.headers,
                 delivery_mode=PERSISTENT,
                 message_id=message.task_id,
-                timestamp=datetime.now(UTC),
+                timestamp=int(time.time()),
                 **({"priority": route.broker_priority} if route.broker_priority is not None else {}),
                 **({"expiration": expiration} if expiration is not None else {}),
                 **message.properties,
@@ -173,7 +173,9 @@ class Publisher:
         )
         try:
             connection.connect()
-            self._capabilities = Capabilities.for_version(str(connection.server_properties.get("version", "")))
+            self._capabilities = Capabilities.for_version(
+                str(connection.server_properties.get("version", ""))
+            )
             channel = connection.channel()
             channel.confirm_select()
         except (OSError, amqp.exceptions.AMQPError) as error:
@@ -243,7 +245,9 @@ def _expiration(message: Message) -> str | None:
 
 
 def _unknown(message: Message) -> str:
-    return f"task {message.task_id} was sent to queue {message.queue} but not confirmed; it may have been taken"
+    return (
+        f"task {message.task_id} was sent to queue {message.queue} but not confirmed; it may have been taken"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,11 @@ from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import consume_levels
 
 logger = get_logger("reliable_tasks.worker")
-_DECLARING = ("celery.worker.consumer.delayed_delivery:DelayedDelivery",)
+_DECLARING = (
+    "celery.worker.consumer.delayed_delivery:DelayedDelivery",
+    "celery.worker.consumer.mingle:Mingle",
+    "celery.worker.consumer.gossip:Gossip",
+)
 
 
 class ReliableConsumer(Consumer):  # type: ignore[misc]  # Celery is untyped

@@ -1,0 +1,117 @@
+"""The dead-letter collector: drains the dead-letter queues into Postgres, acks after the commit."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
+from reliable_tasks.model.envelope import Message, replay_number, without_history
+from reliable_tasks.model.states import TaskState
+from reliable_tasks.store import attempts, dead_letters, outbox, results
+from reliable_tasks.store.engine import begin
+from reliable_tasks.store.identity import new_id
+
+log = structlog.get_logger("reliable_tasks.collector")
+
+BATCH = 100
+
+
+class Collector:
+    """The only reader of the dead-letter queues, and the only source of what no worker has seen.
+
+    Args:
+        knows_task: whether this deployment has a task of that name.
+        queue_of: the declared queue that a physical queue belongs to.
+    """
+
+    name = "collector"
+
+    def __init__(
+        self,
+        engine: Any,
+        source: DeadLetterSource,
+        knows_task: Callable[[str], bool],
+        queue_of: Callable[[str], str],
+    ) -> None:
+        self._engine = engine
+        self._source = source
+        self._knows_task = knows_task
+        self._queue_of = queue_of
+
+    def run_once(self) -> int:
+        """Collect up to a batch; returns how many dead letters were taken in."""
+        found = self._source.take(BATCH)
+        if not found:
+            return 0
+        with begin(self._engine) as connection:
+            for message in found:
+                self._keep(connection, message)
+        # acked before the commit, a crash between would lose what no worker has recorded
+        self._source.ack()
+        return len(found)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _keep(self, connection: Any, message: DeadMessage) -> None:
+        reason = classify(message, self._knows_task)
+        task_id = str(message.headers.get("id") or f"unidentified-{new_id()}")
+        queue = self._queue_of(message.queue)
+        if reason == "delivery_limit" and not attempts.of_task(connection, task_id):
+            # nobody has tried it: it died with the workers that held it, so it goes back
+            log.warning("put_back", task_id=task_id, queue=queue)
+            outbox.add(connection, [_again(message, task_id, queue)])
+            return
+        headers = without_history(message.headers)
+        dead_letters.add(
+            connection,
+            {
+                "task_id": task_id,
+                "replay": replay_number(message.headers),
+                "task_name": message.headers.get("task"),
+                "reason": reason,
+                "queue": queue,
+                "exchange": message.exchange,
+                "routing_key": message.routing_key,
+                "body": message.body,
+                "headers": json.loads(json.dumps(headers, default=str)),
+                "properties": message.properties,
+            },
+            collected=True,
+        )
+        results.store(
+            connection,
+            task_id,
+            TaskState.DEAD,
+            {
+                "name": message.headers.get("task"),
+                "queue": queue,
+                "reason": reason,
+                "replay": replay_number(message.headers),
+            },
+        )
+
+
+def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
+    """Why a message is dead that no worker has explained."""
+    if message.death_reason != "rejected":
+        return message.death_reason
+    name = message.headers.get("task")
+    if not isinstance(name, str) or not message.headers.get("id"):
+        return "undecodable"
+    return "rejected" if knows_task(name) else "unknown_task"
+
+
+def _again(message: DeadMessage, task_id: str, queue: str) -> Message:
+    return Message(
+        task_id=task_id,
+        task_name=str(message.headers.get("task")),
+        exchange="",
+        routing_key="",
+        queue=queue,
+        body=message.body,
+        headers=without_history(message.headers),
+        properties=message.properties,
+    )

@@ -1,0 +1,72 @@
+"""The outbox relay: due rows to the broker in confirmed windows, deleted after the confirm."""
+
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from reliable_tasks.broker.publisher import Publisher
+from reliable_tasks.store import outbox
+from reliable_tasks.store.engine import begin
+
+log = structlog.get_logger("reliable_tasks.relay")
+
+WINDOW = 500
+
+
+class Relay:
+    """One active relay per shard, by an advisory lock that ends with its database session.
+
+    A crash between the confirm and the delete sends a message twice, with the same task id: the claim absorbs it.
+    In the other order a crash would lose it.
+    """
+
+    name = "relay"
+
+    def __init__(self, engine: Any, publisher: Publisher) -> None:
+        self._engine = engine
+        self._publisher = publisher
+        self._leadership: Any = None
+
+    def run_once(self) -> int:
+        """Relay one window; returns how many messages were confirmed, 0 also while another relay leads."""
+        if not self._leads():
+            return 0
+        with begin(self._engine) as connection:
+            rows = outbox.due(connection, WINDOW)
+        if not rows:
+            return 0
+        outcomes = self._publisher.publish_all([message for _, message in rows])
+        confirmed = [row_id for (row_id, _), error in zip(rows, outcomes, strict=True) if error is None]
+        with begin(self._engine) as connection:
+            outbox.remove(connection, confirmed)
+            for (row_id, message), error in zip(rows, outcomes, strict=True):
+                if error is not None:
+                    log.warning("not_relayed", task_id=message.task_id, queue=message.queue, error=error.message)
+                    outbox.put_off(connection, row_id, error.message)
+        return len(confirmed)
+
+    def close(self) -> None:
+        """Give the lead to the next relay."""
+        if self._leadership is not None:
+            with suppress(Exception):
+                self._leadership.close()
+            self._leadership = None
+        self._publisher.close()
+
+    def _leads(self) -> bool:
+        if self._leadership is None:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            if not outbox.lead(connection):
+                connection.close()
+                return False
+            self._leadership = connection
+        try:
+            # a lost session has lost the lock as well
+            self._leadership.exec_driver_sql("SELECT 1")
+        except Exception:
+            with suppress(Exception):
+                self._leadership.invalidate()
+            self._leadership = None
+            raise
+        return True
