@@ -1,0 +1,47 @@
+# `make` lists the targets. `make demo` and `make test` need nothing but make and a Debian or Ubuntu machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: ## Install what is missing: RabbitMQ and Postgres programs (apt), .venv
+	@scripts/setup
+
+.PHONY: demo
+demo: ## Pay real orders under kill -9 and restarts, count what was lost or doubled (ARGS="--seed 7")
+	@scripts/timed "make demo" $(BIN)/reliable-tasks demo $(ARGS)
+
+.PHONY: test
+test: ## All tests, on a private RabbitMQ and Postgres (ARGS="-k replay")
+	@scripts/timed "make test" $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff: rules and format; deptry: dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/deptry .
+
+.PHONY: types
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: setup ## import-linter: imports run downwards, one home per dependency
+	$(BIN)/lint-imports
+
+.PHONY: compose
+compose: setup ## docker-compose.yml against the compose schema
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+.PHONY: check
+check: lint types layers compose ## All fast checks
+
+.PHONY: clean
+clean: ## Remove what was built: .venv, caches, dist
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
