@@ -1,14 +1,16 @@
-"""Runs the revisions on the connection that `reliable_tasks.store.migrations` hands in, or on the settings' one."""
+"""Runs the revisions on the connection that `store.migrations` hands in, or on the one of the settings."""
+
+from sqlalchemy import Connection, text
 
 from alembic import context
 from reliable_tasks.settings import load_settings
 from reliable_tasks.store.engine import begin, create_engine
 from reliable_tasks.store.migrations import only_our_schema
 from reliable_tasks.store.tables import SCHEMA, metadata
-from sqlalchemy import Connection, text
 
 
 def run(connection: Connection) -> None:
+    """Apply the revisions in the connection's transaction."""
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     # two `db upgrade` at once: the second waits, then finds nothing to do
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('reliable_tasks.migrate'))"))

@@ -251,9 +251,18 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in (
-        "claims task_ids results attempts outbox dead_letters group_results operator_actions "
-        "legal_holds deletion_receipts suppressed_deliveries"
-    ).split():
+    for table in [
+        "claims",
+        "task_ids",
+        "results",
+        "attempts",
+        "outbox",
+        "dead_letters",
+        "group_results",
+        "operator_actions",
+        "legal_holds",
+        "deletion_receipts",
+        "suppressed_deliveries",
+    ]:
         op.execute(f"DROP TABLE reliable_tasks.{table} CASCADE")
     op.execute("DROP FUNCTION reliable_tasks.refuse_change()")

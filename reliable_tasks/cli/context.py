@@ -43,10 +43,11 @@ def settings_options(*, topology: bool = False) -> Callable[[Command], Command]:
                 metavar="MODULE:ATTRIBUTE",
                 help="The declared shape; also RELIABLE_TASKS_TOPOLOGY.",
             )(decorated)
-        decorated = click.option(
+        option: Callable[[Any], Any] = click.option(
             "-A", "--app", "app", default=None, metavar="MODULE:APP", help=APP_OPTION_HELP
-        )(decorated)
-        return decorated  # type: ignore[no-any-return]
+        )
+        chosen: Command = option(decorated)
+        return chosen
 
     return decorate
 

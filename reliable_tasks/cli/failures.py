@@ -19,7 +19,7 @@ PIPE_CLOSED = 141
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def told_in_one_line() -> Iterator[None]:  # noqa: C901 - one clause per way a command can end
     """Turn what a command raises into a message on stderr and an exit code."""
     try:
         yield

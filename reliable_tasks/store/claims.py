@@ -180,7 +180,7 @@ def count_crash(connection: Connection, request: ClaimRequest) -> int:
 
     Committed apart from the execution, since a crash rolls the execution's own transaction back.
     """
-    return connection.execute(
+    crashes: int = connection.execute(
         insert(claims)
         .values(
             task_name=request.task_name,
@@ -197,3 +197,4 @@ def count_crash(connection: Connection, request: ClaimRequest) -> int:
         )
         .returning(claims.c.crashes)
     ).scalar_one()
+    return crashes

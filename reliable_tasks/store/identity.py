@@ -39,4 +39,7 @@ def result_id_for(connection: Connection, task_id: str) -> uuid.UUID:
     if known is not None:
         return known
     connection.execute(insert(task_ids).values(task_id=task_id, result_id=new_id()).on_conflict_do_nothing())
-    return connection.execute(select(task_ids.c.result_id).where(task_ids.c.task_id == task_id)).scalar_one()
+    mapped: uuid.UUID = connection.execute(
+        select(task_ids.c.result_id).where(task_ids.c.task_id == task_id)
+    ).scalar_one()
+    return mapped

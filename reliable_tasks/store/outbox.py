@@ -103,7 +103,8 @@ def waiting(connection: Connection) -> int:
 
 def next_due(connection: Connection) -> datetime | None:
     """When the next message is due."""
-    return connection.execute(select(func.min(outbox.c.due_at))).scalar_one()
+    found: datetime | None = connection.execute(select(func.min(outbox.c.due_at))).scalar_one()
+    return found
 
 
 def _message(row: Any) -> Message:
