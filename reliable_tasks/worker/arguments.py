@@ -70,14 +70,22 @@ class Arguments:
                 f"argument {name} is the float {value!r} where a Decimal is declared",
                 hint='money is never a float: pass Decimal("12.30") or the text "12.30"',
             )
+        if _instance(value, wanted):
+            return value
         try:
-            return msgspec.convert(value, wanted, strict=True, builtin_types=_BUILTINS)
+            return _converted(value, wanted)
         except (msgspec.ValidationError, TypeError, ValueError) as error:
-            if _instance(value, wanted):
-                return value
             raise ArgumentError(
                 f"argument {name} is {type(value).__name__}: {error}", hint=f"it is declared {wanted}"
             ) from error
+
+
+def _converted(value: Any, wanted: Any) -> Any:
+    try:
+        return msgspec.convert(value, wanted, strict=True, builtin_types=_BUILTINS)
+    except msgspec.ValidationError:
+        # "12.30" for a Decimal, "2026-01-31" for a date: text that says exactly one value
+        return msgspec.convert(value, wanted, strict=True)
 
 
 def _instance(value: Any, wanted: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.acceptance.payments import ROOT, Bank
 
 SEND = """
-import json, sys
+import json, os, sys
 from decimal import Decimal
 from tests.acceptance.bank_app import app, fail, pay
 from sqlalchemy import create_engine
