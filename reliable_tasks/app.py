@@ -23,7 +23,7 @@ from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
 
 
-class ReliableCelery(Celery):  # type: ignore[misc]  # Celery is untyped
+class ReliableCelery(Celery):
     """A Celery application; `celery -A module worker` runs it.
 
     Args:

@@ -1,36 +1,36 @@
 """Every error the framework raises: one root, a stable code each, and a hint that says what to do.
 
-    ReliableTasksError
-    +-- ConfigurationError          RT1xx  a setting, an option or an argument is wrong
-    |   +-- SettingError            RT101
-    |   +-- ShapeError              RT102  a topology that cannot be built
-    |   +-- TaskDeclarationError    RT103  a decorator's options contradict each other
-    |   +-- ArgumentError           RT104  a task argument that cannot travel
-    |   +-- InputFileError          RT105  a file is missing or malformed
-    +-- ServiceError                RT2xx  something outside does not do what it must
-    |   +-- BrokerUnreachable       RT201
-    |   +-- DatabaseUnreachable     RT202
-    |   +-- MigrationMissing        RT203
-    |   +-- TopologyDrift           RT204
-    |   +-- ServiceStartError       RT205  a private service did not start
-    +-- PublishError                RT3xx  the broker did not take a message
-    |   +-- Unroutable              RT301
-    |   +-- PublishRefused          RT302  nacked: queue full or unavailable
-    |   +-- PublishUnconfirmed      RT303  unknown: it may have been taken
-    |   +-- MessageTooLarge         RT304
-    |   +-- BrokerBlocked           RT305
-    |   +-- UnknownQueue            RT306
-    +-- ExecutionError              RT4xx  what ends or defers an attempt
-    |   +-- KeyConflict             RT401  same key, other payload
-    |   +-- Fenced                  RT402  another execution owns the key now
-    |   +-- Undecodable             RT403
-    |   +-- UncertainEffect         RT404  an external call may have happened
-    +-- OperationRefused            RT5xx  an operator's act that may not be done
-    |   +-- NotFound                RT501
-    |   +-- IllegalTransition       RT502
-    +-- TaskError                   raised by tasks themselves to classify a failure
-        +-- TransientError          RT601  nothing happened; try again
-        +-- PermanentError          RT602  nothing happened; trying again is useless
+ReliableTasksError
++-- ConfigurationError          RT1xx  a setting, an option or an argument is wrong
+|   +-- SettingError            RT101
+|   +-- ShapeError              RT102  a topology that cannot be built
+|   +-- TaskDeclarationError    RT103  a decorator's options contradict each other
+|   +-- ArgumentError           RT104  a task argument that cannot travel
+|   +-- InputFileError          RT105  a file is missing or malformed
++-- ServiceError                RT2xx  something outside does not do what it must
+|   +-- BrokerUnreachable       RT201
+|   +-- DatabaseUnreachable     RT202
+|   +-- MigrationMissing        RT203
+|   +-- TopologyDrift           RT204
+|   +-- ServiceStartError       RT205  a private service did not start
++-- PublishError                RT3xx  the broker did not take a message
+|   +-- Unroutable              RT301
+|   +-- PublishRefused          RT302  nacked: queue full or unavailable
+|   +-- PublishUnconfirmed      RT303  unknown: it may have been taken
+|   +-- MessageTooLarge         RT304
+|   +-- BrokerBlocked           RT305
+|   +-- UnknownQueue            RT306
++-- ExecutionError              RT4xx  what ends or defers an attempt
+|   +-- KeyConflict             RT401  same key, other payload
+|   +-- Fenced                  RT402  another execution owns the key now
+|   +-- Undecodable             RT403
+|   +-- UncertainEffect         RT404  an external call may have happened
++-- OperationRefused            RT5xx  an operator's act that may not be done
+|   +-- NotFound                RT501
+|   +-- IllegalTransition       RT502
++-- TaskError                   raised by tasks themselves to classify a failure
+    +-- TransientError          RT601  nothing happened; try again
+    +-- PermanentError          RT602  nothing happened; trying again is useless
 """
 
 from typing import ClassVar

@@ -87,7 +87,9 @@ def _dead(queue: str, properties: Any, body: bytes, *, unroutable: bool) -> Dead
     return DeadMessage(
         body=body,
         headers=headers,
-        properties={name: getattr(properties, name) for name in kept if getattr(properties, name) is not None},
+        properties={
+            name: getattr(properties, name) for name in kept if getattr(properties, name) is not None
+        },
         queue=str(death.get("queue") or queue),
         exchange=str(death.get("exchange") or ""),
         routing_key=str(keys[0]),

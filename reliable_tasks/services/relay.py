@@ -42,7 +42,9 @@ class Relay:
             outbox.remove(connection, confirmed)
             for (row_id, message), error in zip(rows, outcomes, strict=True):
                 if error is not None:
-                    log.warning("not_relayed", task_id=message.task_id, queue=message.queue, error=error.message)
+                    log.warning(
+                        "not_relayed", task_id=message.task_id, queue=message.queue, error=error.message
+                    )
                     outbox.put_off(connection, row_id, error.message)
         return len(confirmed)
 

@@ -17,7 +17,7 @@ from reliable_tasks.worker.unit import StoredResult, current_unit
 _POLL_SECONDS = 0.02
 
 
-class ReliableBackend(BaseBackend):  # type: ignore[misc]  # Celery is untyped
+class ReliableBackend(BaseBackend):
     """Stores results where auditors query them. In a running task of ours, it stores with the task's commit."""
 
     supports_autoexpire = False

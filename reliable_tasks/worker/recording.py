@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.states import DeadLetterState, TaskState
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
@@ -28,11 +29,22 @@ def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | Non
         attempts.add(connection, outcome.attempt)
     if outcome.suppressed is not None:
         attempts.suppress(connection, delivery.task_id, delivery.task_name, key, outcome.suppressed)
+    _close_replay(connection, delivery, outcome)
     if outcome.dead_reason is not None:
         dead_letters.add(connection, dead_letter_row(delivery, outcome, key))
-    if outcome.state in (TaskState.SUCCEEDED, TaskState.DUPLICATE):
-        dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.RESOLVED)
     outbox.add(connection, outcome.unit.messages)
+
+
+def _close_replay(connection: Any, delivery: Delivery, outcome: Outcome) -> None:
+    """Say of the dead letter that was replayed how its replay has ended, when it has."""
+    replay = replay_number(delivery.headers)
+    if outcome.dead_reason is not None or outcome.state is TaskState.FAILED:
+        dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.DEAD_AGAIN, replay)
+    elif (
+        outcome.state in (TaskState.SUCCEEDED, TaskState.DUPLICATE)
+        or outcome.claim_state == TaskState.SUCCEEDED.value
+    ):
+        dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.RESOLVED, replay)
 
 
 def record_foreign(connection: Any, stored: StoredResult) -> None:

@@ -12,7 +12,7 @@ from reliable_tasks.worker.outcome import Settlement
 logger = get_logger("reliable_tasks.worker")
 
 
-class ReliableRequest(Request):  # type: ignore[misc]  # Celery is untyped
+class ReliableRequest(Request):
     """Settles only by the pool's answer, which is given after the commit."""
 
     _settled = False

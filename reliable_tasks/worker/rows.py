@@ -13,7 +13,7 @@ from reliable_tasks.worker.arguments import to_wire
 
 def encoded(value: Any) -> bytes:
     """A result as JSON bytes that keep Decimal, date, datetime and UUID."""
-    return dumps(to_wire(value)).encode()
+    return str(dumps(to_wire(value))).encode()
 
 
 def readable(value: Any) -> Any:

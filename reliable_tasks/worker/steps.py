@@ -100,7 +100,8 @@ class ShortTransactions:
         return begin(self.runtime.engine)
 
     def _beat(self, stop: threading.Event) -> None:
-        assert self.request is not None and self.owned is not None
+        assert self.request is not None
+        assert self.owned is not None
         while not stop.wait(self.request.lease.total_seconds() / 3):
             try:
                 with self.connection() as connection:

@@ -11,7 +11,7 @@ from reliable_tasks.worker.arguments import Arguments, to_wire
 from reliable_tasks.worker.options import TaskOptions
 
 
-class ReliableTask(Task):  # type: ignore[misc]  # Celery is untyped
+class ReliableTask(Task):
     """Any task of a ReliableCelery application: acked after its result is committed, failures dead-lettered."""
 
     Strategy = "reliable_tasks.worker.strategy:reliable"
@@ -51,7 +51,7 @@ class IdempotentTask(ReliableTask):
 
     def call_function(self, context: Any, arguments: dict[str, Any]) -> Any:
         """The user's function with its context and its arguments by name."""
-        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr, arg-type]
+        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr]
         head = (self, context) if self.reliable_bind else (context,)
         return self.reliable_function(*head, *bound.args, **bound.kwargs)
 
@@ -74,7 +74,7 @@ def idempotent_run(function: Callable[..., Any], *, bind: bool) -> Callable[...,
     if any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters) is False:
         first = first.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, name="self_")
     run.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__
     return run
 
 

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import pika
 import pytest
-
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
