@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 FORMATS = ("table", "json", "csv")
 
@@ -54,7 +55,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
     else:
         table = Table(*columns, header_style="bold")
         for row in found:
-            table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+            table.add_row(*(_cell(row[column]) for column in columns))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     return len(found)
 
@@ -69,9 +70,15 @@ def print_record(record: Mapping[str, Any], output: str) -> None:
     else:
         table = Table("field", "value", header_style="bold")
         for key, value in values.items():
-            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
-            table.add_row(key, "" if shown is None else str(shown))
+            table.add_row(_cell(key), _cell(value))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _cell(value: Any) -> Text:
+    """A value as it is: a plain string would be read as markup, and `[red]` or `[order]` would vanish."""
+    if isinstance(value, (dict, list)):
+        return Text(json.dumps(value, ensure_ascii=False))
+    return Text("" if value is None else str(value))
 
 
 def say(text: str) -> None:

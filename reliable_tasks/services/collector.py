@@ -8,7 +8,7 @@ import structlog
 
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
 from reliable_tasks.model.envelope import Message, replay_number, without_history
-from reliable_tasks.model.states import TaskState
+from reliable_tasks.model.states import DeadLetterState, TaskState
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
@@ -64,12 +64,12 @@ class Collector:
             log.warning("put_back", task_id=task_id, queue=queue)
             outbox.add(connection, [_again(message, task_id, queue)])
             return
-        headers = without_history(message.headers)
-        dead_letters.add(
+        headers, replay = without_history(message.headers), replay_number(message.headers)
+        new = dead_letters.add(
             connection,
             {
                 "task_id": task_id,
-                "replay": replay_number(message.headers),
+                "replay": replay,
                 "task_name": message.headers.get("task"),
                 "reason": reason,
                 "queue": queue,
@@ -81,6 +81,9 @@ class Collector:
             },
             collected=True,
         )
+        if not new:
+            return  # the worker has recorded it, and an operator may have replayed it since
+        dead_letters.close_replay(connection, task_id, DeadLetterState.DEAD_AGAIN, replay)
         results.store(
             connection,
             task_id,
@@ -89,7 +92,7 @@ class Collector:
                 "name": message.headers.get("task"),
                 "queue": queue,
                 "reason": reason,
-                "replay": replay_number(message.headers),
+                "replay": replay,
             },
         )
 

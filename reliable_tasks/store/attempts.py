@@ -24,3 +24,9 @@ def suppress(connection: Connection, task_id: str, task_name: str, key: str | No
     connection.execute(
         suppressed.insert().values(task_id=task_id, task_name=task_name, idempotency_key=key, kind=kind)
     )
+
+
+def suppressed_of(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    """All deliveries of a task that ran nothing, oldest first."""
+    query = select(suppressed).where(suppressed.c.task_id == task_id).order_by(suppressed.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, update
@@ -95,6 +96,8 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
             index_elements=[claims.c.task_name, claims.c.key],
             set_={
                 "state": "running",
+                # duplicates are given the result of the task that succeeds, which may not be the first
+                "task_id": request.task_id,
                 # a replay begins to count anew, or its first failure would be its last
                 "attempts": case((claims.c.state == "dead", 1), else_=claims.c.attempts + 1),
                 "owner": request.owner,
@@ -198,3 +201,25 @@ def count_crash(connection: Connection, request: ClaimRequest) -> int:
         .returning(claims.c.crashes)
     ).scalar_one()
     return crashes
+
+
+def get(connection: Connection, task_name: str, key: str) -> dict[str, Any] | None:
+    """The claim of a key."""
+    query = select(claims).where(claims.c.task_name == task_name, claims.c.key == key)
+    row = connection.execute(query).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+def discard(connection: Connection, task_name: str, key: str, task_id: str) -> bool:
+    """Close the dead claim of a discarded task; False when the key is not dead, or dead by another task."""
+    changed = connection.execute(
+        update(claims)
+        .where(
+            claims.c.task_name == task_name,
+            claims.c.key == key,
+            claims.c.task_id == task_id,
+            claims.c.state == "dead",
+        )
+        .values(state="discarded")
+    )
+    return changed.rowcount == 1
