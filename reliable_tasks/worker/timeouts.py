@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
 from reliable_tasks.errors import Undecodable

@@ -87,4 +87,3 @@ def bank(environ: dict[str, str], database_url: str, logs: Path) -> Iterator[Ban
             if process.poll() is None:
                 running.kill(process)
         engine.dispose()
-

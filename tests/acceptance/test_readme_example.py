@@ -16,7 +16,9 @@ def test_the_ten_lines_pay_once_and_keep_the_unfunded_order(running_bank: Bank, 
     (tmp_path / "bank.py").write_text(example.group(1))
     environ = {"PYTHONPATH": str(tmp_path), "RELIABLE_TASKS_APP": "bank:app"}
     with running_bank.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE accounts (id text PRIMARY KEY, balance numeric(20, 2) NOT NULL)"))
+        connection.execute(
+            text("CREATE TABLE accounts (id text PRIMARY KEY, balance numeric(20, 2) NOT NULL)")
+        )
         connection.execute(text("INSERT INTO accounts VALUES ('alice', 20.00), ('bob', 1.00)"))
     running_bank.start("celery", "-A", "bank", "worker", "--concurrency", "1", **environ)
     send = (
@@ -29,7 +31,11 @@ def test_the_ten_lines_pay_once_and_keep_the_unfunded_order(running_bank: Bank, 
         "assert poor.get(timeout=30, propagate=False) and poor.status == 'FAILURE'\n"
     )
     subprocess.run(
-        [sys.executable, "-c", send], cwd=ROOT, env={**running_bank.environ, **environ}, check=True, timeout=90
+        [sys.executable, "-c", send],
+        cwd=ROOT,
+        env={**running_bank.environ, **environ},
+        check=True,
+        timeout=90,
     )
     assert str(running_bank.one("SELECT balance FROM accounts WHERE id = 'alice'")) == "7.70"
     assert str(running_bank.one("SELECT balance FROM accounts WHERE id = 'bob'")) == "1.00"
