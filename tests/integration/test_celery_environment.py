@@ -11,7 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import pika
 import pytest
-from waiting import wait_until
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 APPLICATION = """
