@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-LATE_SECONDS = 1.6
+LATE_SECONDS = 3.0
 DIED = 70
 
 

@@ -11,7 +11,7 @@ from reliable_tasks import TransientError
 BANK_ADDRESS = "PAYMENTS_BANK"
 """Environment variable: host:port of the bank."""
 
-SECONDS = 1.0
+SECONDS = 2.0
 
 
 class BankUnclear(Exception):
