@@ -1,0 +1,103 @@
+"""What Celery's tasks may do: times, retries, states, names, priorities, limits."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery.exceptions import TimeLimitExceeded
+
+from tests.waiting import wait_until
+
+SECONDS = 20
+
+
+def test_countdown_waits_in_the_outbox(tasks: Any, database: Any) -> None:
+    before = datetime.now(UTC)
+    sent = tasks.add.apply_async((1, 1), countdown=1)
+    assert sent.get(timeout=SECONDS) == 2
+    assert database.result(sent.id)["started_at"] >= before + timedelta(seconds=0.9)
+
+
+def test_eta_is_not_before(tasks: Any, database: Any) -> None:
+    eta = datetime.now(UTC) + timedelta(seconds=1)
+    sent = tasks.add.apply_async((1, 1), eta=eta)
+    assert sent.get(timeout=SECONDS) == 2
+    assert database.result(sent.id)["started_at"] >= eta - timedelta(seconds=0.1)
+
+
+def test_bind_gives_the_request(tasks: Any) -> None:
+    sent = tasks.who.delay()
+    found = sent.get(timeout=SECONDS)
+    assert found["id"] == sent.id
+    assert found["name"].endswith(".who")
+
+
+def test_autoretry_for_tries_again(tasks: Any, marks: Any, database: Any, unique: str) -> None:
+    sent = tasks.unsteady.delay(unique, 2)
+    assert sent.get(timeout=SECONDS) == 2
+    assert marks.count(unique) == 3
+    assert [row["next_step"] for row in database.attempts(sent.id)] == ["retry_wait", "retry_wait", "succeeded"]
+
+
+def test_self_retry_ends_with_its_error(tasks: Any, marks: Any, database: Any, unique: str) -> None:
+    sent = tasks.tries.delay(unique)
+    with pytest.raises(LookupError, match="never"):
+        sent.get(timeout=SECONDS)
+    assert marks.count(unique) == 3
+    assert database.state(sent.id) == "dead"
+
+
+def test_an_own_state_is_seen(tasks: Any, marks: Any, unique: str) -> None:
+    sent = tasks.progress.delay(unique)
+    wait_until(lambda: (sent.state, sent.info) == ("PROGRESS", {"done": 3}), "the state PROGRESS")
+    marks.leave(f"{unique}-go")
+    assert sent.get(timeout=SECONDS) == "all"
+
+
+def test_an_ignored_result_is_not_kept(tasks: Any, marks: Any, database: Any, unique: str) -> None:
+    sent = tasks.quiet.delay(unique)
+    wait_until(lambda: database.state(sent.id) == "succeeded", "the task")
+    assert database.result(sent.id)["result"] is None
+    assert marks.count(unique) == 1
+
+
+def test_a_shared_task_runs(tasks: Any) -> None:
+    assert tasks.app.tasks["behaviour.shared"].delay(4).get(timeout=SECONDS) == 8
+
+
+def test_send_task_by_name(tasks: Any, unique: str) -> None:
+    assert tasks.app.send_task("behaviour.tick", (unique,)).get(timeout=SECONDS) == 1
+
+
+def test_a_priority_set_on_a_signature(tasks: Any) -> None:
+    sent = tasks.who.s().set(priority=2, queue="payments").delay()
+    assert sent.get(timeout=SECONDS)["priority"] == 2
+
+
+def test_a_task_id_of_any_form(tasks: Any, unique: str) -> None:
+    assert tasks.add.apply_async((1, 2), task_id=f"order {unique}").get(timeout=SECONDS) == 3
+
+
+def test_a_soft_time_limit_is_an_exception_in_the_task(tasks: Any, unique: str) -> None:
+    assert tasks.soft.delay(unique).get(timeout=SECONDS) == "stopped softly"
+
+
+def test_a_hard_time_limit_ends_the_task(tasks: Any, database: Any, unique: str) -> None:
+    sent = tasks.hard.apply_async((unique,), link_error=tasks.heard.s(f"{unique}-heard"))
+    with pytest.raises(TimeLimitExceeded):
+        sent.get(timeout=SECONDS)
+    assert database.state(sent.id) == "dead"
+    assert database.dead_letter(sent.id)["reason"] == "time_limit"
+
+
+def test_a_hard_time_limit_rolls_a_database_effect_back(tasks: Any, database: Any, unique: str) -> None:
+    sent = tasks.pay_too_slowly.delay(unique)
+    with pytest.raises(TimeLimitExceeded):
+        sent.get(timeout=SECONDS)
+    assert database.effects(unique) == 0
+    assert [row["state"] for row in database.attempts(sent.id)] == ["timed_out"]
+
+
+def test_a_hard_time_limit_tells_the_errback(tasks: Any, marks: Any, unique: str) -> None:
+    tasks.hard.apply_async((unique,), link_error=tasks.heard.s(f"{unique}-heard"))
+    wait_until(lambda: marks.count(f"{unique}-heard") == 1, "the errback")
