@@ -78,6 +78,11 @@ def load_app(settings: Settings) -> Any:
     raise SettingError(f"the module {module_name} has no {wanted}", hint=_HINT)
 
 
+def is_app_known(settings: Settings) -> bool:
+    """Whether `load_app` has a name or a mounted application to load."""
+    return settings.app is not None or _mounted_app() is not None
+
+
 def import_named(module_name: str, name: str) -> ModuleType:
     """Import a module that a person named, with the working directory first on the path.
 

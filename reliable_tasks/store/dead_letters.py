@@ -22,7 +22,7 @@ def add(connection: Connection, values: Mapping[str, Any], *, collected: bool = 
     if collected:
         row["collected_at"] = _now
     new = insert(dead_letters).values(row)
-    written = new.on_conflict_do_update(
+    written: Any = new.on_conflict_do_update(
         index_elements=[dead_letters.c.task_id, dead_letters.c.replay],
         set_={"collected_at": func.coalesce(dead_letters.c.collected_at, new.excluded.collected_at)},
     ).returning(literal_column("xmax = 0"))  # no earlier version of the row: it is new

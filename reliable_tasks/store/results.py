@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
@@ -82,7 +83,7 @@ def page(
     state: str | None = None,
     name: str | None = None,
     key: str | None = None,
-    before: str | None = None,
+    before: UUID | None = None,
     limit: int = 50,
 ) -> list[dict[str, Any]]:
     """Results, newest first; `before` is the id where the page before ended."""
