@@ -173,9 +173,14 @@ class Deployment:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would lead a program to another broker or database."""
-    ours = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """This process's environment without what would lead a program to another broker or database.
+
+    The folder that holds `examples` and `topology` joins the path: the programs run elsewhere.
+    """
+    others = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    path = [str(Path(__file__).resolve().parents[2]), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def _free_port() -> int:
