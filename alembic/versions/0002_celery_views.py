@@ -25,7 +25,9 @@ SELECT r.id,
            WHEN r.state = 'retry_wait' THEN 'RETRY'
            WHEN r.state = 'running' THEN 'STARTED'
            ELSE 'PENDING' END) AS status,
-       CASE WHEN r.result IS NULL THEN NULL ELSE convert_from(r.result, 'UTF8')::jsonb END AS result,
+       -- jsonb refuses an escaped NUL, and one such result must not break everybody's query
+       CASE WHEN r.result IS NULL THEN NULL
+            ELSE replace(convert_from(r.result, 'UTF8'), '\\u0000', '\\ufffd')::jsonb END AS result,
        r.finished_at AS date_done,
        r.traceback,
        r.name,

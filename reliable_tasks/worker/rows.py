@@ -18,12 +18,15 @@ def encoded(value: Any) -> bytes:
 
 def readable(value: Any) -> Any:
     """Arguments as plain JSON for people and SQL: money and times as text."""
-    return json.loads(json.dumps(to_wire(value), default=str))
+    return json.loads(storable(json.dumps(to_wire(value), default=str, ensure_ascii=False)))
 
 
 def result_columns(result: Any, celery_state: str, traceback: str | None) -> dict[str, Any]:
     """Columns that say how a task ended, from what Celery hands to its backend."""
-    columns: dict[str, Any] = {"result": encoded(result), "traceback": traceback}
+    columns: dict[str, Any] = {
+        "result": encoded(result),
+        "traceback": storable(traceback) if traceback else None,
+    }
     if isinstance(result, dict) and "exc_type" in result:
         columns["exception_type"] = str(result["exc_type"])
         columns["exception_message"] = _text(result.get("exc_message"))
@@ -43,8 +46,8 @@ def failure_columns(failure: BaseException) -> dict[str, Any]:
             }
         ),
         "exception_type": type(failure).__name__,
-        "exception_message": str(failure),
-        "traceback": "".join(tracebacks.format_exception(failure)),
+        "exception_message": storable(str(failure)),
+        "traceback": storable("".join(tracebacks.format_exception(failure))),
     }
 
 
@@ -66,6 +69,12 @@ def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any)
     }
 
 
+def storable(text: str) -> str:
+    """Text as Postgres can hold it: no NUL, plain or escaped in JSON, and no lone surrogate."""
+    clean = text.replace("\x00", "\ufffd").replace("\\u0000", "\\ufffd")
+    return clean.encode("utf-8", "replace").decode("utf-8")
+
+
 def now() -> datetime:
     """This machine's clock, aware UTC; never used to decide about leases."""
     return datetime.now(UTC)
@@ -73,5 +82,5 @@ def now() -> datetime:
 
 def _text(message: Any) -> str:
     if isinstance(message, (list, tuple)):
-        return ", ".join(str(part) for part in message)
-    return str(message)
+        return storable(", ".join(str(part) for part in message))
+    return storable(str(message))
