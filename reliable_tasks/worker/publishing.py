@@ -34,6 +34,9 @@ def redirect(sink: Sink) -> Iterator[None]:
 class _NoConnection:
     """What Celery wants of a producer's connection when nothing is published through it."""
 
+    recoverable_connection_errors = ()
+    """Nothing is worth Celery's own second try: it would publish again what may have been taken."""
+
     def _reraise_as_library_errors(self) -> Any:
         return nullcontext()
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from celery.app.task import Context
+
 from reliable_tasks.errors import ExecutionError, KeyConflict, Undecodable
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import results
@@ -13,6 +15,7 @@ from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.rows import failure_columns, now, request_columns
 from reliable_tasks.worker.steps import NotYet, Poison, ShortTransactions, Withdrawn
+from reliable_tasks.worker.unit import current_unit
 
 _AFTER_LEASE = timedelta(milliseconds=200)
 
@@ -84,9 +87,17 @@ def _later(call: Call, until: Any, suppressed: str | None = None) -> Outcome:
 
 
 def _dead(call: Call, error: ExecutionError, reason: str, suppressed: str | None = None) -> Outcome:
-    return Outcome(
-        Settlement.REJECT,
-        state=TaskState.DEAD,
+    outcome = dead_before_its_end(call, error, reason)
+    outcome.suppressed = suppressed
+    return outcome
+
+
+def dead_before_its_end(call: Call, error: BaseException, reason: str) -> Outcome:
+    """The outcome of a call that Celery's tracer has not ended: its errbacks and chain are told here."""
+    dead_letter = call.options.dead_letter if call.options else getattr(call.task, "dead_letter", True)
+    outcome = Outcome(
+        Settlement.REJECT if dead_letter else Settlement.ACK,
+        state=TaskState.DEAD if dead_letter else TaskState.FAILED,
         values={
             **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
             **failure_columns(error),
@@ -94,6 +105,14 @@ def _dead(call: Call, error: ExecutionError, reason: str, suppressed: str | None
             "reason": reason,
             "finished_at": now(),
         },
-        dead_reason=reason,
-        suppressed=suppressed,
+        dead_reason=reason if dead_letter else None,
     )
+    request = Context(
+        {**call.delivery.request, **call.embed}, args=call.args, kwargs=call.kwargs, called_directly=False
+    )
+    token = current_unit.set(outcome.unit)
+    try:
+        call.task.backend.mark_as_failure(call.task_id, error, request=request, store_result=True)
+    finally:
+        current_unit.reset(token)
+    return outcome

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from billiard.einfo import ExceptionInfo
+from celery.exceptions import TaskRevokedError, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -31,12 +32,13 @@ class ReliableRequest(Request):
             dict(self.message.properties or {}).get("priority"),
         )
 
-    def settle(self, failed__settlement__runtime: Any) -> None:
+    def settle(self, answer: Any) -> None:
         """Tell the broker what the pool process has committed."""
-        failed, settlement, runtime = failed__settlement__runtime
-        if failed:
-            self.lost(settlement)
+        if isinstance(answer, ExceptionInfo):
+            # how a pool of threads says that the call itself was ended
+            self.lost(answer)
             return
+        _failed, settlement, runtime = answer
         task_ready(self, successful=settlement == Settlement.ACK)
         self._answer(Settlement(settlement))
         self.send_event("task-succeeded" if settlement == Settlement.ACK else "task-failed", runtime=runtime)
@@ -83,6 +85,8 @@ def request_class(task: Any, pool: Any, trace: Any) -> type[ReliableRequest]:
 
     class TaskRequest(ReliableRequest):
         def execute_using_pool(self, pool: Any, **_unused: Any) -> Any:
+            if self.revoked():
+                raise TaskRevokedError(self.task_id)
             time_limit, soft_time_limit = self.time_limits
             result = pool.apply_async(
                 trace,

@@ -5,14 +5,12 @@ from typing import Any
 from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
-from reliable_tasks.errors import Undecodable
 from reliable_tasks.model.retry import Effects
-from reliable_tasks.model.states import TaskState
 from reliable_tasks.store.claims import Owned
-from reliable_tasks.worker.call import Delivery, decode
+from reliable_tasks.worker.call import Call, Delivery, decode
 from reliable_tasks.worker.outcome import Outcome, Settlement
-from reliable_tasks.worker.rows import failure_columns, now, request_columns
-from reliable_tasks.worker.steps import ShortTransactions
+from reliable_tasks.worker.refusals import dead_before_its_end
+from reliable_tasks.worker.steps import steps_for
 
 logger = get_logger("reliable_tasks.worker")
 
@@ -28,47 +26,45 @@ def timed_out(request: Any, timeout: float) -> Settlement:
     queue, level = task.app.queue_and_level((fields.get("delivery_info") or {}).get("routing_key", ""))
     fields["rt_priority"] = level if level is not None else priority
     delivery = Delivery(name, task_id, fields, body, content_type, encoding, headers, queue)
-    failure = TimeLimitExceeded(timeout)
+    _kill(request.worker_pid)
     try:
-        call = decode(delivery, task)
-        steps = ShortTransactions(task.app.runtime)
-        verdict = steps.claim(call)
-        if not isinstance(verdict, Owned):
-            return Settlement.REQUEUE
-        outcome = Outcome(
-            Settlement.REJECT,
-            state=TaskState.DEAD,
-            claim_state=TaskState.DEAD.value,
-            dead_reason="time_limit",
-            values={
-                **request_columns(fields, queue, call.args, call.kwargs),
-                **failure_columns(failure),
-                "idempotency_key": call.key,
-                "attempt": verdict.attempt,
-                "reason": "time_limit",
-                "finished_at": now(),
-            },
-            attempt={
-                "task_id": task_id,
-                "name": name,
-                "idempotency_key": call.key,
-                "attempt": verdict.attempt,
-                "replay": call.replay,
-                "state": "timed_out",
-                "next_step": "dead",
-                "exception_type": type(failure).__name__,
-                "exception_message": str(failure),
-                "worker": fields.get("hostname"),
-            },
-        )
-        task.backend.mark_as_failure(
-            task_id, failure, request=request._context, store_result=False
-        )  # errbacks, chain and chord hear of it
-        steps.record(delivery, outcome)
-    except Undecodable:
-        return Settlement.REQUEUE
+        with steps_for(task.app.runtime, task) as steps:
+            call = decode(delivery, task)
+            verdict = steps.claim(call)
+            if not isinstance(verdict, Owned):
+                return Settlement.REQUEUE
+            outcome = _outcome(call, verdict, TimeLimitExceeded(timeout))
+            steps.record(delivery, outcome)
     except Exception:
         # not recorded: the broker keeps the message, and the next delivery tries again
         logger.exception("The time limit of %s[%s] could not be recorded", request.name, request.id)
         return Settlement.REQUEUE
-    return Settlement.REJECT
+    return outcome.settlement
+
+
+def _kill(pid: int | None) -> None:
+    """End the process now: the pool would do so only after us, and it still holds the claim's row."""
+    if pid and pid != os.getpid():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _outcome(call: Call, owned: Owned, failure: BaseException) -> Outcome:
+    delivery = call.delivery
+    outcome = dead_before_its_end(call, failure, "time_limit")
+    outcome.claim_state = outcome.state.value if outcome.state else None
+    outcome.values["attempt"] = owned.attempt
+    outcome.attempt = {
+        "task_id": call.task_id,
+        "name": delivery.task_name,
+        "idempotency_key": call.key,
+        "attempt": owned.attempt,
+        "replay": call.replay,
+        "fence": owned.fence,
+        "state": "timed_out",
+        "next_step": outcome.claim_state,
+        "exception_type": type(failure).__name__,
+        "exception_message": str(failure),
+        "worker": delivery.request.get("hostname"),
+    }
+    return outcome

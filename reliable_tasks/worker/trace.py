@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from celery import current_app
+from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
@@ -11,6 +12,8 @@ from reliable_tasks.store.engine import is_outage
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.outcome import Settlement
+
+logger = get_logger("reliable_tasks.worker")
 
 
 def trace(
@@ -44,4 +47,10 @@ def trace(
             except Fenced:
                 # the owner of the key records its end; this delivery has nothing to add
                 settlement = Settlement.ACK
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                # said here and not by raising: a pool of threads would never settle the delivery
+                logger.exception("Task %s[%s] could not be recorded: it comes again", task_name, task_id)
+                settlement = Settlement.REQUEUE
     return 0, settlement.value, time.monotonic() - started
