@@ -12,10 +12,12 @@ from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Effects, Retry
 from reliable_tasks.model.shape import Topology
 from reliable_tasks.model.shape_loading import load_topology
+from reliable_tasks.observe.logs import format_of, restyle, route_events_to_logging
 from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import execute_in
+from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions
 from reliable_tasks.worker.publishing import Sender, due_time, redirect
 from reliable_tasks.worker.queues import kombu_queues
@@ -59,6 +61,10 @@ class ReliableCelery(Celery):
         }
         super().__init__(main, **kwargs)
         self.conf.update(self._reliable_configuration(remote_control))
+        form = format_of(settings.log_format)
+        join_celery_logging(
+            route_events_to_logging, (lambda handler: restyle(handler, form)) if form else None
+        )
 
     def _reliable_configuration(self, remote_control: bool) -> dict[str, Any]:
         shape = self.runtime.topology

@@ -28,6 +28,9 @@ def exporter(settings: Settings, port: int, host: str) -> None:
     One exporter for each deployment: every number is read from the database and the broker at each scrape.
     """
     from reliable_tasks.observe.endpoint import MetricsEndpoint
+    from reliable_tasks.observe.logs import configure_logging, format_of
+
+    configure_logging(format_of(settings.log_format) or "console")
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

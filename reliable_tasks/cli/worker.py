@@ -37,6 +37,9 @@ def worker(settings: Settings, celery_options: tuple[str, ...]) -> None:
 def services(settings: Settings, only: tuple[str, ...]) -> None:
     """Run the loops: outbox relay, dead-letter collector, sweeper."""
     from reliable_tasks import services as loops
+    from reliable_tasks.observe.logs import configure_logging, format_of
+
+    configure_logging(format_of(settings.log_format) or "console")
 
     app = load_app(settings)
     say("services: " + (", ".join(only) if only else "all loops"))

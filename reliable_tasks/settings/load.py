@@ -75,6 +75,9 @@ def _resolve(reader: Reader) -> Settings | None:
         results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
         state_dir=Path(state_dir) if state_dir else None,
         failpoint=reader.value("RELIABLE_TASKS_FAILPOINT"),
+        log_format=cast(
+            Literal["console", "json", "celery"], reader.value("RELIABLE_TASKS_LOG_FORMAT") or "console"
+        ),
         shown=reader.shown(),
         origins=dict(reader.origins),
     )

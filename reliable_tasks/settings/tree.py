@@ -56,6 +56,7 @@ class Settings(_Frozen):
     results_expire_seconds: int = 0
     state_dir: Path | None = None
     failpoint: str | None = None
+    log_format: Literal["console", "json", "celery"] = "console"
     shown: dict[str, str | None] = {}
     """The value in effect of every variable, parts of URLs included, with secrets masked."""
     origins: dict[str, str] = {}

@@ -144,6 +144,14 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "Folder of initdb and postgres for private development services; else the newest installed.",
     ),
+    Variable(
+        "RELIABLE_TASKS_LOG_FORMAT",
+        "choice",
+        "console",
+        "How logs are written: lines for people, JSON objects, or as Celery does; both of the first two carry "
+        "task_id, idempotency_key and attempt.",
+        choices=("console", "json", "celery"),
+    ),
     Variable("RELIABLE_TASKS_FAILPOINT", "text", None, "For tests: where this process shall fail."),
     Variable(
         "RELIABLE_TASKS_TRACEBACK",

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
+from structlog.contextvars import bound_contextvars
 
 from reliable_tasks.errors import UncertainEffect
 from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
@@ -122,7 +123,10 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
     unit_token = current_unit.set(execution.unit)
     execution_token = current_execution.set(execution)
     try:
-        _value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
+        with bound_contextvars(
+            task_id=call.task_id, idempotency_key=call.key, attempt=execution.owned.attempt
+        ):
+            _value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
     finally:
         current_execution.reset(execution_token)
         current_unit.reset(unit_token)
