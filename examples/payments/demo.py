@@ -100,6 +100,8 @@ def _refuse_used(stack: Stack) -> None:
 @contextmanager
 def _folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="reliable-tasks-demo-"))
+    for name in ("reliable", "control"):
+        (folder / name).mkdir()
     try:
         yield folder
     except BaseException:
