@@ -30,6 +30,11 @@ class ReliableConsumer(Consumer):
             step for step in Consumer.Blueprint.default_steps if step not in _DECLARING
         ]
 
+    def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        # other steps require these, so leaving them out of the list is not enough
+        quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
+        super().__init__(*args, worker_options={**(worker_options or {}), **quiet}, **kwargs)
+
     def start(self) -> None:
         """Check database and queues once, then consume."""
         try:

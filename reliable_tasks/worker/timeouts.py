@@ -1,5 +1,8 @@
 """Tasks that a hard time limit has killed: recorded by the parent, since the process is gone."""
 
+import os
+import signal
+from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import TimeLimitExceeded

@@ -15,7 +15,15 @@ from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
-from reliable_tasks import CallAgain, PermanentError, Probe, ReliableCelery, Retry, TaskContext, TransientError
+from reliable_tasks import (
+    CallAgain,
+    PermanentError,
+    Probe,
+    ReliableCelery,
+    Retry,
+    TaskContext,
+    TransientError,
+)
 
 REMOTE_CONTROL = os.environ.get("BEHAVIOUR_REMOTE_CONTROL", "1") == "1"
 PLACE = Path(os.environ.get("BEHAVIOUR_PLACE", "."))
@@ -23,7 +31,12 @@ PLACE = Path(os.environ.get("BEHAVIOUR_PLACE", "."))
 
 app = ReliableCelery("behaviour", topology="topology:TOPOLOGY", remote_control=REMOTE_CONTROL)
 app.conf.beat_schedule = {
-    "tick": {"task": "behaviour.tick", "schedule": 0.5, "args": ("beat",), "options": {"queue": "notifications"}}
+    "tick": {
+        "task": "behaviour.tick",
+        "schedule": 0.5,
+        "args": ("beat",),
+        "options": {"queue": "notifications"},
+    }
 }
 QUICK = Retry(max_attempts=3, base_seconds=0.05, jitter=0)
 
@@ -89,7 +102,12 @@ def heard(failed_id: str, name: str) -> str:
 
 @app.task(bind=True)
 def who(self: Any) -> dict[str, Any]:
-    return {"id": self.request.id, "name": self.name, "priority": self.request.rt_priority, "retries": self.request.retries}
+    return {
+        "id": self.request.id,
+        "name": self.name,
+        "priority": self.request.rt_priority,
+        "retries": self.request.retries,
+    }
 
 
 @app.task(bind=True, autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0.05, max_retries=3)
@@ -152,10 +170,27 @@ class Order:
 
 @app.idempotent_task(key="types:{case}", effects="none")
 def types(
-    ctx: TaskContext, case: str, amount: Decimal, day: date, moment: datetime, uid: UUID, kind: Kind, order: Order
+    ctx: TaskContext,
+    case: str,
+    amount: Decimal,
+    day: date,
+    moment: datetime,
+    uid: UUID,
+    kind: Kind,
+    order: Order,
 ) -> dict[str, Any]:
-    kinds = [type(value).__name__ for value in (amount, day, moment, uid, kind, order, order.amount, order.due)]
-    return {"kinds": kinds, "amount": amount, "day": day, "moment": moment, "uid": uid, "kind": kind, "order": order}
+    kinds = [
+        type(value).__name__ for value in (amount, day, moment, uid, kind, order, order.amount, order.due)
+    ]
+    return {
+        "kinds": kinds,
+        "amount": amount,
+        "day": day,
+        "moment": moment,
+        "uid": uid,
+        "kind": kind,
+        "order": order,
+    }
 
 
 @app.idempotent_task(key="sum:{case}", effects="none")
@@ -170,7 +205,9 @@ def pay(ctx: TaskContext, order: str, amount: Decimal = Decimal(1)) -> dict[str,
 
 
 def _effect(ctx: TaskContext, key: str) -> None:
-    ctx.session.execute(text("INSERT INTO effects (key, attempt) VALUES (:k, :a)"), {"k": key, "a": ctx.attempt})
+    ctx.session.execute(
+        text("INSERT INTO effects (key, attempt) VALUES (:k, :a)"), {"k": key, "a": ctx.attempt}
+    )
 
 
 @app.idempotent_task(key="hold:{order}", effects="database", retry=QUICK)
@@ -243,11 +280,15 @@ def tell(ctx: TaskContext, name: str, mishap: str) -> str:
     return call(name, mishap)
 
 
-@app.idempotent_task(key="asked:{name}", effects="external", retry=QUICK, lease=LEASE, on_uncertain=Probe(ask))
+@app.idempotent_task(
+    key="asked:{name}", effects="external", retry=QUICK, lease=LEASE, on_uncertain=Probe(ask)
+)
 def tell_and_ask(ctx: TaskContext, name: str, mishap: str) -> str:
     return call(name, mishap)
 
 
-@app.idempotent_task(key="again:{name}", effects="external", retry=QUICK, lease=LEASE, on_uncertain=CallAgain())
+@app.idempotent_task(
+    key="again:{name}", effects="external", retry=QUICK, lease=LEASE, on_uncertain=CallAgain()
+)
 def tell_again(ctx: TaskContext, name: str, mishap: str) -> str:
     return call(name, mishap)

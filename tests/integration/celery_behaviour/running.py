@@ -74,7 +74,9 @@ def worker(
     """A Celery worker that is ready to take tasks."""
     command = ("celery", "-A", application, "worker", "-l", "INFO", "-n", f"{name}@%h", *options)
     with program(around, name, *command, **variables) as process:
-        wait_until(lambda: f"{name}@" in around.log(name) and "ready." in around.log(name), f"the worker {name}", 30)
+        wait_until(
+            lambda: f"{name}@" in around.log(name) and "ready." in around.log(name), f"the worker {name}", 30
+        )
         yield process
 
 
@@ -98,7 +100,9 @@ class Database:
 
     def until(self, task_id: str, state: str, seconds: float = 20) -> dict[str, Any]:
         """The result row when it has this state."""
-        wait_until(lambda: self.state(task_id) == state or self._seen(task_id), f"{task_id} is {state}", seconds)
+        wait_until(
+            lambda: self.state(task_id) == state or self._seen(task_id), f"{task_id} is {state}", seconds
+        )
         return self.result(task_id)
 
     def _seen(self, task_id: str) -> bool:
@@ -116,6 +120,7 @@ class Database:
 
     def suppressed(self, task_id: str) -> list[str]:
         found = self.rows(
-            "SELECT kind FROM reliable_tasks.suppressed_deliveries WHERE task_id = :id ORDER BY id", id=task_id
+            "SELECT kind FROM reliable_tasks.suppressed_deliveries WHERE task_id = :id ORDER BY id",
+            id=task_id,
         )
         return [row["kind"] for row in found]

@@ -36,7 +36,11 @@ def test_autoretry_for_tries_again(tasks: Any, marks: Any, database: Any, unique
     sent = tasks.unsteady.delay(unique, 2)
     assert sent.get(timeout=SECONDS) == 2
     assert marks.count(unique) == 3
-    assert [row["next_step"] for row in database.attempts(sent.id)] == ["retry_wait", "retry_wait", "succeeded"]
+    assert [row["next_step"] for row in database.attempts(sent.id)] == [
+        "retry_wait",
+        "retry_wait",
+        "succeeded",
+    ]
 
 
 def test_self_retry_ends_with_its_error(tasks: Any, marks: Any, database: Any, unique: str) -> None:
