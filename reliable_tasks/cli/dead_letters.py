@@ -14,7 +14,18 @@ from reliable_tasks.operate import dead_letters as operate
 from reliable_tasks.settings import Settings
 from reliable_tasks.store.engine import create_engine
 
-COLUMNS = ("id", "state", "reason", "task_name", "task_id", "queue", "attempts", "replay", "first_seen", "error")
+COLUMNS = (
+    "id",
+    "state",
+    "reason",
+    "task_name",
+    "task_id",
+    "queue",
+    "attempts",
+    "replay",
+    "first_seen",
+    "error",
+)
 OUTCOME_COLUMNS = ("dead_letter", "outcome", "task_id", "task_name", "replay", "detail")
 GROUP_COLUMNS = ("state", "reason", "task_name", "count", "oldest")
 

@@ -1,6 +1,8 @@
 """`reliable-tasks demo`: pays orders under faults with services of its own, and prints what came of it."""
 
 import sys
+import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def demo(
     Exit code 1 when an order was lost or paid twice.
     """
     module = _load()
-    report = module.run_demo(orders_file, count, seed, faults=faults, keep=keep, say=say)
+    report = module.run_demo(orders_file, count, seed, faults=faults, keep=keep, say=_with_time())
     print_record(report if output == "json" else _summary(report), output)
     for failure in report["failures"]:
         say(f"not kept: {failure}")
@@ -59,6 +61,11 @@ def demo(
     say(f"{'PASS' if report['passed'] else 'FAIL'} in {report['seconds']} s")
     if not report["passed"]:
         ctx.exit(1)
+
+
+def _with_time() -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda text: say(f"{time.monotonic() - started:6.1f} s  {text}")
 
 
 def _load() -> Any:

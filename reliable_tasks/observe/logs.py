@@ -20,6 +20,7 @@ EventDict = MutableMapping[str, Any]
 
 _FIELDS = "reliable_tasks_fields"
 _EVENT = "reliable_tasks_event"
+_FIRST = ("task_id", "idempotency_key", "attempt")
 _QUIET = ("pika",)
 """They log each step of a connection; we say ourselves when one fails."""
 
@@ -35,10 +36,9 @@ class StructuredFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        fields = {
-            **get_merged_contextvars(structlog.get_logger()),
-            **getattr(record, _FIELDS, {}),
-        }
+        found = {**get_merged_contextvars(structlog.get_logger()), **getattr(record, _FIELDS, {})}
+        first = {name: found[name] for name in _FIRST if name in found}
+        fields = {**first, **found}
         event = getattr(record, _EVENT, None) or record.getMessage()
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         trace = self.formatException(record.exc_info) if record.exc_info else ""

@@ -18,7 +18,9 @@ class Cancellation:
     detail: str = ""
 
 
-def cancel(engine: Any, task_ids: Iterable[str], actor: str, reason: str | None = None) -> Iterator[Cancellation]:
+def cancel(
+    engine: Any, task_ids: Iterable[str], actor: str, reason: str | None = None
+) -> Iterator[Cancellation]:
     """Cancel tasks that wait; one transaction each. Never one that runs or has ended.
 
     An unknown id gets a row too: its message may be in a queue, and the worker that takes it must find the row.
@@ -41,7 +43,9 @@ def _cancel(connection: Any, task_id: str, actor: str, reason: str | None) -> Ca
     }
     if not results.store(connection, task_id, TaskState.CANCELLED, ended):
         state = results.state_of(connection, task_id)
-        return Cancellation(task_id, "nothing" if state is TaskState.CANCELLED else "refused", f"it is {state}")
+        return Cancellation(
+            task_id, "nothing" if state is TaskState.CANCELLED else "refused", f"it is {state}"
+        )
     withdrawn = outbox.withdraw(connection, task_id)
     replay = stored["replay"] if stored else 0
     dead_letters.close_replay(connection, task_id, DeadLetterState.RESOLVED, replay)

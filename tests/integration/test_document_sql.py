@@ -78,7 +78,12 @@ def engine(fresh_database: str) -> Iterator[Any]:
 
 
 def ended(connection: Any, task_id: str, state: TaskState, finished_at: datetime, **values: Any) -> None:
-    row = {"name": "pay", "started_at": finished_at - timedelta(seconds=2), "finished_at": finished_at, **values}
+    row = {
+        "name": "pay",
+        "started_at": finished_at - timedelta(seconds=2),
+        "finished_at": finished_at,
+        **values,
+    }
     assert results.store(connection, task_id, state, row)
 
 
@@ -142,7 +147,9 @@ def test_archive_then_delete(filled: Any) -> None:
     assert [row["task_id"] for row in left] == ["broke", "paid", "paid-too"]
     kept = rows(filled, "SELECT task_id, status FROM celery_taskmeta_archive ORDER BY task_id")
     assert [tuple(row.values()) for row in kept] == [("old", "SUCCESS"), ("old-cancelled", "REVOKED")]
-    receipts = rows(filled, "SELECT task_id, content_sha256 FROM reliable_tasks.deletion_receipts ORDER BY task_id")
+    receipts = rows(
+        filled, "SELECT task_id, content_sha256 FROM reliable_tasks.deletion_receipts ORDER BY task_id"
+    )
     assert [row["task_id"] for row in receipts] == ["old", "old-cancelled"]
     assert all(len(row["content_sha256"]) == 64 for row in receipts)
 

@@ -261,6 +261,9 @@ def call(name: str, mishap: str) -> str:
         return f"call {count}"
     if mishap == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if mishap == "hold":
+        mark(f"{name}-began")
+        wait_for(f"{name}-go")
     if mishap == "transient":
         raise TransientError("refused the connection")
     raise RuntimeError("the line was cut")

@@ -1,0 +1,54 @@
+"""Cancelling tasks that have not started."""
+
+from tests.integration.celery_behaviour.running import program, worker
+from tests.integration.test_replay import APPLICATION, Operator, idle, operator
+from tests.waiting import wait_until
+
+__all__ = ["idle", "operator"]
+
+
+def test_a_task_in_the_outbox_is_withdrawn(idle: Operator) -> None:
+    task_id = idle.send("pay", options={"countdown": 3600}, order_id="c1", account="c1", amount="1")
+    (done,) = idle.rows("tasks", "cancel", task_id, "--because", "wrong order", "--yes")
+    assert done["outcome"] == "cancelled"
+    assert idle.database.rows("SELECT * FROM reliable_tasks.outbox") == []
+    assert idle.database.result(task_id)["reason"] == "wrong order"
+    assert idle.rows("tasks", "cancel", task_id, "--yes")[0]["outcome"] == "nothing"
+    (event,) = [row for row in idle.rows("results", "timeline", task_id) if row["event"] == "task.cancel"]
+    assert event["detail"].endswith("wrong order")
+
+
+def test_a_message_whose_task_was_cancelled_runs_nothing(idle: Operator) -> None:
+    idle.database.rows("INSERT INTO accounts VALUES ('c2', 100)")
+    cancelled = idle.send("pay", order_id="c2", account="c2", amount="1")
+    idle.run("tasks", "cancel", cancelled, "--yes")
+    kept = idle.send("pay", order_id="c2b", account="c2", amount="1")
+    with worker(idle.around, "worker", "-c", "1", application=APPLICATION):
+        idle.database.until(kept, "succeeded")
+        wait_until(lambda: idle.database.suppressed(cancelled), "the cancelled delivery")
+    assert idle.database.state(cancelled) == "cancelled"
+    assert idle.database.effects("c2") == 0
+
+
+def test_a_replay_that_is_cancelled_in_time_does_nothing(idle: Operator) -> None:
+    services = ("reliable_tasks.cli.main", "services", "-A", f"{APPLICATION}:app")
+    with worker(idle.around, "worker", "-c", "1", application=APPLICATION):
+        task_id, number = idle.died_of_no_funds("c3")
+    idle.fund("c3")
+    idle.run("dead-letters", "replay", str(number), "--yes")
+    idle.run("tasks", "cancel", task_id, "--yes")
+    assert idle.database.rows("SELECT * FROM reliable_tasks.outbox") == []
+    assert [row["state"] for row in idle.dead_letters(task_id)] == ["resolved"]
+    with program(idle.around, "services", *services):
+        wait_until(
+            lambda: idle.dead_letters(task_id)[0]["collected_at"], "the collector to take the old message"
+        )
+    assert idle.database.state(task_id) == "cancelled"
+
+
+def test_what_has_ended_is_not_cancelled(operator: Operator) -> None:
+    operator.database.rows("INSERT INTO accounts VALUES ('c4', 100)")
+    task_id = operator.send("pay", order_id="c4", account="c4", amount="1")
+    operator.database.until(task_id, "succeeded")
+    (done,) = operator.rows("tasks", "cancel", task_id, "--yes", code=1)
+    assert (done["outcome"], done["detail"]) == ("refused", "it is succeeded")
