@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_UNLIMITED = 100_000
+
 FORMATS = ("table", "json", "csv")
 
 output_option = click.option(
@@ -56,7 +58,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
         table = Table(*columns, header_style="bold")
         for row in found:
             table.add_row(*(_cell(row[column]) for column in columns))
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        _console().print(table)
     return len(found)
 
 
@@ -71,7 +73,12 @@ def print_record(record: Mapping[str, Any], output: str) -> None:
         table = Table("field", "value", header_style="bold")
         for key, value in values.items():
             table.add_row(_cell(key), _cell(value))
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        _console().print(table)
+
+
+def _console() -> Console:
+    """For a terminal its width; for a pipe no limit, so that no value is broken and `grep` finds it."""
+    return Console(width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 def _cell(value: Any) -> Text:
