@@ -14,6 +14,7 @@ from celery.signals import after_setup_logger
 from celery.utils.log import ColorFormatter
 
 from reliable_tasks.observe.logs import (
+    LogFormat,
     StructuredFormatter,
     configure_logging,
     restyle,
