@@ -8,7 +8,7 @@ from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
 from structlog.contextvars import bound_contextvars
 
-from reliable_tasks.errors import UncertainEffect
+from reliable_tasks.errors import PermanentError, TransientError, UncertainEffect
 from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store.claims import Owned
@@ -32,6 +32,10 @@ class Execution:
     steps: Any = None
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     stored: Any = _NOTHING
+    doubt: bool = field(init=False)  # an earlier call may have happened, and nobody has said yet that it did not
+
+    def __post_init__(self) -> None:
+        self.doubt = self.owned.may_have_acted
 
     def run(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Call the user's function in its context; classify its failure; ask for a retry where that is decided."""
@@ -57,13 +61,15 @@ class Execution:
     def _probed(self, task: Any, args: Any, kwargs: Any) -> Any:
         arguments = task.reliable_arguments.bind(args, kwargs)
         options = task.reliable_options
-        if self.owned.may_have_acted and options.effects is Effects.EXTERNAL:
+        if self.doubt and options.effects is Effects.EXTERNAL:
             if isinstance(options.on_uncertain, Probe):
-                answer = options.on_uncertain.ask(self.call.key, **arguments)
+                with self.steps.heartbeat():
+                    answer = options.on_uncertain.ask(self.call.key, **arguments)
                 if answer is Probe.UNKNOWN:
                     raise UncertainEffect(f"the other side cannot tell whether {self.call.key} happened")
                 if answer is not Probe.NOT_DONE:
                     return to_wire(answer)
+                self.doubt = False
             elif not isinstance(options.on_uncertain, CallAgain):
                 raise UncertainEffect(
                     f"an earlier execution of {self.call.key} ended without saying whether its call happened",
@@ -151,6 +157,7 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
         return
     elif state == "REJECTED" and getattr(info.retval, "requeue", False):
         outcome.settlement, outcome.claim_state = Settlement.REQUEUE, TaskState.RETRY_WAIT.value
+        outcome.may_have_acted = _may_have_acted(call, execution)
         return
     elif isinstance(decision, Park):
         outcome.state, outcome.dead_reason = TaskState.UNCERTAIN, "uncertain"
@@ -158,6 +165,7 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
     elif dead_letter:
         outcome.state, outcome.settlement = TaskState.DEAD, Settlement.REJECT
         outcome.dead_reason = _reason(state, decision)
+        outcome.may_have_acted = _may_have_acted(call, execution)
     else:
         outcome.state = TaskState.FAILED
         outcome.values["reason"] = _reason(state, decision)
@@ -171,11 +179,10 @@ def _reason(state: str, decision: Any) -> str:
 
 
 def _may_have_acted(call: Call, execution: Execution) -> bool:
-    """Whether the next attempt must ask first: an external call failed in a way that does not say it did nothing."""
-    from reliable_tasks.errors import TransientError
-
+    """Whether the next attempt, a replay included, must ask first: no failure has said that nothing happened."""
     external = call.options is not None and call.options.effects is Effects.EXTERNAL
-    return external and not isinstance(execution.unit.failure, TransientError)
+    says_nothing_happened = isinstance(execution.unit.failure, (TransientError, PermanentError))
+    return external and (execution.doubt or not says_nothing_happened)
 
 
 def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -> None:

@@ -46,13 +46,14 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
                 hint=f"settle task {first} first, then replay this",
             )
             return _dead(call, error, f"key_{state}", suppressed="duplicate")
-        case Poison():
+        case Poison(owned=owned):
             error = ExecutionError(
                 f"executions of the key {call.key} died with their worker too often",
                 hint="run it apart, find what kills the process, then replay it",
             )
             outcome = _dead(call, error, "poison")
             outcome.claim_state = TaskState.DEAD.value
+            outcome.may_have_acted = owned.may_have_acted
             return outcome
     raise AssertionError(f"no refusal for {verdict!r}")
 
