@@ -1,19 +1,21 @@
 """`reliable-tasks topology`: the broker's declared shape against the live one."""
 
-import sys
 from typing import Any
 
 import rich_click as click
 
 from reliable_tasks.broker.management import Management
-from reliable_tasks.cli.context import settings_options
+from reliable_tasks.cli.asking import ask, yes_option
+from reliable_tasks.cli.context import audit_actor, settings_options
 from reliable_tasks.cli.output import output_option, print_rows, say
-from reliable_tasks.errors import OperationRefused, ReliableTasksError
+from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.shape import Topology
 from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.operate import topology as operate
 from reliable_tasks.settings import Settings
+from reliable_tasks.store import actions
+from reliable_tasks.store.engine import begin, create_engine
 
 ERROR, DIFFERS = 1, 2
 DETAILED = "--detailed-exitcode"
@@ -69,7 +71,7 @@ def plan_command(ctx: click.Context, settings: Settings, detailed_exitcode: bool
 
 @topology.command("apply")
 @settings_options(topology=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @output_option
 def apply_command(settings: Settings, yes: bool, output: str) -> None:
     """Create what is missing; refuse when something is there that differs."""
@@ -81,8 +83,8 @@ def apply_command(settings: Settings, yes: bool, output: str) -> None:
     if not missing:
         return
     if not yes:
-        _ask(f"Create {len(missing)} on {settings.broker.url_shown()}?")
-    done = operate.apply(found, settings.broker.url_text(), record=_not_recorded)
+        ask(f"Create {len(missing)} on {settings.broker.url_shown()}?")
+    done = operate.apply(found, settings.broker.url_text(), record=_audit(settings))
     say(f"created {len(done)} on {settings.broker.url_shown()}")
 
 
@@ -128,18 +130,27 @@ def _print_steps(found: operate.Plan, output: str) -> None:
     say(f"vhost {found.vhost}, RabbitMQ {found.broker_version}: {found.summary()}")
 
 
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise OperationRefused(
-            "apply asks before it acts, and nobody is there to answer", hint="give --yes, or use a terminal"
-        )
-    click.confirm(question, abort=True, err=True)
+def _audit(settings: Settings) -> operate.Record:
+    """Writes what apply does among the operators' acts; without a usable database it says so, once, and goes on.
+
+    The broker's shape comes before the first worker, and often before the database: it must not wait for it.
+    """
+    engine = create_engine(settings.database.url_text())
+    told: list[str] = []
+
+    def write(row: dict[str, Any]) -> None:
+        try:
+            with begin(engine) as connection:
+                details = {name: value for name, value in row.items() if name not in ("action", "vhost")}
+                actions.record(connection, audit_actor(), row["action"], row["vhost"], None, **details)
+        except (DatabaseUnreachable, MigrationMissing) as error:
+            if not told:
+                told.append(error.message)
+                say(f"not recorded among the operators' acts: {error.message}")
+
+    return write
 
 
 def _dead_letters_to(declared: Topology, name: str, capabilities: Capabilities) -> str | None:
     owner = declared.owner_of(name, capabilities)
     return owner.dead_letter.queue if owner else None
-
-
-def _not_recorded(row: dict[str, Any]) -> None:
-    """Where the audit of operators' acts is joined in."""

@@ -32,7 +32,9 @@ class Execution:
     steps: Any = None
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     stored: Any = _NOTHING
-    doubt: bool = field(init=False)  # an earlier call may have happened, and nobody has said yet that it did not
+    doubt: bool = field(
+        init=False
+    )  # an earlier call may have happened, and nobody has said yet that it did not
 
     def __post_init__(self) -> None:
         self.doubt = self.owned.may_have_acted

@@ -19,7 +19,12 @@ def test_types_survive_the_round_trip(tasks: Any, unique: str) -> None:
     sent = tasks.types.delay(unique, Decimal("12.30"), DAY, MOMENT, UID, tasks.Kind.URGENT, order)
     found = sent.get(timeout=SECONDS)
     assert found["kinds"] == ["Decimal", "date", "datetime", "UUID", "Kind", "Order", "Decimal", "date"]
-    assert (found["amount"], found["day"], found["moment"], found["uid"]) == (Decimal("12.30"), DAY, MOMENT, UID)
+    assert (found["amount"], found["day"], found["moment"], found["uid"]) == (
+        Decimal("12.30"),
+        DAY,
+        MOMENT,
+        UID,
+    )
     assert str(found["amount"]) == "12.30"
     assert found["kind"] == "urgent"
     assert found["order"] == {"number": "7", "amount": Decimal("0.10"), "due": DAY}
@@ -46,7 +51,9 @@ def test_arguments_that_do_not_fit_are_refused_before_they_are_sent(tasks: Any, 
     with pytest.raises(ArgumentError, match="missing"):
         tasks.pay.delay()
     with pytest.raises(ArgumentError, match="date"):
-        tasks.types.delay(unique, Decimal(1), "no day", MOMENT, UID, tasks.Kind.URGENT, tasks.Order("7", Decimal(1), DAY))
+        tasks.types.delay(
+            unique, Decimal(1), "no day", MOMENT, UID, tasks.Kind.URGENT, tasks.Order("7", Decimal(1), DAY)
+        )
 
 
 def test_a_float_that_arrives_by_name_is_a_dead_letter(tasks: Any, database: Any, unique: str) -> None:

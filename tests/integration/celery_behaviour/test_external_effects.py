@@ -28,7 +28,9 @@ def test_an_unclear_failure_is_uncertain(tasks: Any, database: Any, marks: Any, 
     assert marks.count(f"{unique}-called") == 1
 
 
-def test_a_process_killed_in_the_call_leaves_it_uncertain(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+def test_a_process_killed_in_the_call_leaves_it_uncertain(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
     sent = tasks.tell.delay(unique, "kill")
     wait_until(lambda: database.state(sent.id) == "uncertain", "nobody knows", SECONDS)
     assert marks.count(f"{unique}-called") == 1
@@ -36,7 +38,8 @@ def test_a_process_killed_in_the_call_leaves_it_uncertain(tasks: Any, database: 
 
 
 @pytest.mark.parametrize(
-    ("answer", "calls", "state"), [("done", 1, "succeeded"), ("not", 2, "succeeded"), ("unknown", 1, "uncertain")]
+    ("answer", "calls", "state"),
+    [("done", 1, "succeeded"), ("not", 2, "succeeded"), ("unknown", 1, "uncertain")],
 )
 @pytest.mark.parametrize("mishap", ["kill", "cut"])
 def test_a_probe_decides(

@@ -26,7 +26,9 @@ def test_a_duplicate_still_calls_its_own_link(tasks: Any, marks: Any, unique: st
     wait_until(lambda: marks.count(f"{unique}-linked") == 1, "the link of the duplicate")
 
 
-def test_the_same_key_with_another_payload_runs_nothing(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+def test_the_same_key_with_another_payload_runs_nothing(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
     tasks.pay.delay(unique, Decimal(1)).get(timeout=SECONDS)
     sent = tasks.pay.apply_async((unique, Decimal(2)), link_error=tasks.heard.s(f"{unique}-heard"))
     with pytest.raises(Exception, match="another payload"):

@@ -36,7 +36,9 @@ def test_a_terminated_task_is_cancelled(tasks: Any, database: Any, marks: Any, u
     assert marks.count(f"{unique}-ended") == 0
 
 
-def test_a_terminated_database_effect_is_rolled_back(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+def test_a_terminated_database_effect_is_rolled_back(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
     sent = tasks.pay_slowly.delay(unique)
     wait_until(lambda: marks.count(f"{unique}-began"), "the task runs")
     sent.revoke(terminate=True, signal="SIGKILL")
@@ -52,7 +54,9 @@ def test_a_terminated_external_call_is_uncertain(tasks: Any, database: Any, mark
     assert marks.count(f"{unique}-called") == 1
 
 
-def test_a_task_that_expires_while_it_waits_for_a_process(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+def test_a_task_that_expires_while_it_waits_for_a_process(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
     """Already with the worker, behind long tasks in all its processes."""
     for number in range(4):
         tasks.hold.delay(f"{unique}{number}")
