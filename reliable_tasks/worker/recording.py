@@ -51,6 +51,8 @@ def record_foreign(connection: Any, stored: StoredResult) -> None:
     """Write a result that a task stored for another id, or a state of its own such as PROGRESS."""
     state = _STATES.get(stored.celery_state)
     values = dict(stored.values)
+    if state is TaskState.CANCELLED and values.get("exception_message") == "expired":
+        state = TaskState.EXPIRED
     if state is None:
         state, values["celery_state"] = TaskState.RUNNING, stored.celery_state
     results.store(connection, stored.task_id, state, values)

@@ -4,10 +4,12 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import TaskRevokedError, Terminated, TimeLimitExceeded, WorkerLostError
+from celery.platforms import signals
 from celery.utils.log import get_logger
 from celery.worker.request import Request
-from celery.worker.state import task_ready
+from celery.worker.state import revoked, task_ready
 
+from reliable_tasks.model.retry import Effects
 from reliable_tasks.worker.outcome import Settlement
 
 logger = get_logger("reliable_tasks.worker")
@@ -17,6 +19,11 @@ class ReliableRequest(Request):
     """Settles only by the pool's answer, which is given after the commit."""
 
     _settled = False
+
+    @property
+    def _external(self) -> bool:
+        options = getattr(self.task, "reliable_options", None)
+        return options is not None and options.effects is Effects.EXTERNAL
 
     def pool_arguments(self) -> tuple[Any, ...]:
         """What `worker.trace.trace` is called with, in the pool process."""
@@ -48,7 +55,7 @@ class ReliableRequest(Request):
         task_ready(self)
         error = getattr(exc_info, "exception", exc_info)
         error = getattr(error, "exc", error)
-        if isinstance(error, Terminated) and not self._already_revoked:
+        if isinstance(error, Terminated) and not self._external and not self._already_revoked:
             self._announce_revoked("terminated", True, str(error), False)
             self._answer(Settlement.ACK)
             return
@@ -59,6 +66,15 @@ class ReliableRequest(Request):
         else:
             logger.error("Task %s[%s] was not processed: %r", self.name, self.id, error)
         self._answer(Settlement.REQUEUE)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """As Celery's; but a call to something outside may have happened, so its task is not just cancelled."""
+        if self._external and self.time_start:
+            logger.warning("Task %s[%s] is ended in its call: its outcome is uncertain", self.name, self.id)
+            revoked.discard(self.id)  # or the next delivery, which finds out, would be thrown away
+            pool.terminate_job(self.worker_pid, signals.signum(signal or TERM_SIGNAME))
+            return
+        super().terminate(pool, signal)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard time limit has killed the process: record that, then settle."""
