@@ -17,6 +17,7 @@ import msgspec
 from kombu.utils.json import dumps
 
 from reliable_tasks.errors import ArgumentError
+from reliable_tasks.worker.money import float_as_decimal
 
 _BUILTINS = (Decimal,)
 
@@ -65,9 +66,10 @@ class Arguments:
         kind = self.signature.parameters[name].kind
         if wanted is None or kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             return value
-        if wanted is Decimal and isinstance(value, float):
+        found = float_as_decimal(value, wanted)
+        if found is not None:
             raise ArgumentError(
-                f"argument {name} is the float {value!r} where a Decimal is declared",
+                f"argument {name} is or has the float {found!r} where a Decimal is declared",
                 hint='money is never a float: pass Decimal("12.30") or the text "12.30"',
             )
         if _instance(value, wanted):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import TaskRevokedError, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
@@ -9,6 +10,7 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import revoked, task_ready
 
+from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.worker.outcome import Settlement
 
@@ -66,6 +68,16 @@ class ReliableRequest(Request):
         else:
             logger.error("Task %s[%s] was not processed: %r", self.name, self.id, error)
         self._answer(Settlement.REQUEUE)
+
+    def revoked(self) -> bool:
+        """As Celery's; but where an earlier delivery may have called something outside, the claim decides."""
+        if self._external and self.delivery_info.get("redelivered"):
+            return False
+        return bool(super().revoked())
+
+    def maybe_expire(self) -> bool | None:
+        """As Celery's; but an operator who replays a task wants it run."""
+        return None if replay_number(self.request_dict) else super().maybe_expire()
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """As Celery's; but a call to something outside may have happened, so its task is not just cancelled."""
