@@ -15,6 +15,9 @@ _KEPT = ("enqueued_at", "started_at", "root_id", "parent_id", "correlation_id", 
          "queue", "priority", "args", "kwargs")  # fmt: skip
 """Columns that a later write without a value for them leaves as they are."""
 
+PREDECESSOR = "predecessor"
+"""Why a task failed that never ran: the one before it in its chain has ended badly, and may be replayed."""
+
 
 def store(connection: Connection, task_id: str, state: TaskState, values: Mapping[str, Any]) -> bool:
     """Write a task's outcome; False when the stored state may not change to `state` (a late writer lost)."""
@@ -38,6 +41,7 @@ def store(connection: Connection, task_id: str, state: TaskState, values: Mappin
             where=or_(
                 results.c.state.in_(allowed),
                 and_(results.c.state == "dead", new.excluded.replay > results.c.replay),
+                and_(results.c.state == "failed", results.c.reason == PREDECESSOR),
             ),
         )
     )

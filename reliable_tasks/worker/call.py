@@ -1,7 +1,7 @@
 """A delivery as the pool gets it, and what verifying and decoding make of it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from kombu.serialization import loads
@@ -63,6 +63,7 @@ class Call:
     key: str | None = None
     fingerprint: bytes = b""
     not_before: datetime | None = None
+    expires_at: datetime | None = None
 
     @property
     def task_id(self) -> str:
@@ -103,8 +104,8 @@ def decode(delivery: Delivery, task: Any) -> Call:
     call = Call(
         delivery, task, getattr(task, "reliable_options", None), list(args), dict(kwargs), embed or {}
     )
-    eta = delivery.request.get("eta")
-    call.not_before = datetime.fromisoformat(eta) if eta else None
+    call.not_before = _moment(delivery.request.get("eta"))
+    call.expires_at = _moment(delivery.request.get("expires"))
     if call.options is None:
         return call
     try:
@@ -114,3 +115,11 @@ def decode(delivery: Delivery, task: Any) -> Call:
         raise Undecodable(f"task {delivery.task_id}: {error.message}", hint=error.hint) from error
     call.fingerprint = fingerprint(task.name, arguments)
     return call
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A header's time, aware; a naive one is UTC, as Celery sends it."""
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

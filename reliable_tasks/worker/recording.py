@@ -3,10 +3,11 @@
 from typing import Any
 
 from reliable_tasks.model.envelope import replay_number
-from reliable_tasks.model.states import DeadLetterState, TaskState
+from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.outcome import Outcome
+from reliable_tasks.worker.rows import now
 from reliable_tasks.worker.unit import StoredResult
 
 _STATES = {
@@ -24,7 +25,7 @@ def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | Non
         results.store(connection, delivery.task_id, outcome.state, outcome.values)
     for stored in outcome.unit.results:
         if stored.task_id != delivery.task_id:
-            record_foreign(connection, stored)
+            record_foreign(connection, stored, reason=results.PREDECESSOR)
     if outcome.attempt is not None:
         attempts.add(connection, outcome.attempt)
     if outcome.suppressed is not None:
@@ -47,14 +48,20 @@ def _close_replay(connection: Any, delivery: Delivery, outcome: Outcome) -> None
         dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.RESOLVED, replay)
 
 
-def record_foreign(connection: Any, stored: StoredResult) -> None:
+def record_foreign(connection: Any, stored: StoredResult, reason: str | None = None) -> None:
     """Write a result that a task stored for another id, or a state of its own such as PROGRESS."""
     state = _STATES.get(stored.celery_state)
     values = dict(stored.values)
+    if state is TaskState.FAILED and reason is not None:
+        values["reason"] = reason
     if state is TaskState.CANCELLED and values.get("exception_message") == "expired":
         state = TaskState.EXPIRED
     if state is None:
         state, values["celery_state"] = TaskState.RUNNING, stored.celery_state
+    if state in ENDS:
+        values.setdefault("finished_at", now())
+    elif state is TaskState.RUNNING:
+        values["finished_at"] = None
     results.store(connection, stored.task_id, state, values)
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery.app.task import Context
+from celery.exceptions import TaskRevokedError
 
 from reliable_tasks.errors import ExecutionError, KeyConflict, Undecodable
 from reliable_tasks.model.states import TaskState
@@ -14,7 +15,7 @@ from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.rows import failure_columns, now, request_columns
-from reliable_tasks.worker.steps import NotYet, Poison, ShortTransactions, Withdrawn
+from reliable_tasks.worker.steps import Expired, NotYet, Poison, ShortTransactions, Withdrawn
 from reliable_tasks.worker.unit import current_unit
 
 _AFTER_LEASE = timedelta(milliseconds=200)
@@ -31,6 +32,8 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
             return _later(call, until)
         case Withdrawn():
             return Outcome(suppressed="redelivered")
+        case Expired():
+            return _expired(call)
         case Conflict(task_id=first):
             error: ExecutionError = KeyConflict(
                 f"the key {call.key} belongs to another payload, first sent as task {first}",
@@ -85,6 +88,18 @@ def _later(call: Call, until: Any, suppressed: str | None = None) -> Outcome:
     outcome = Outcome(suppressed=suppressed)
     outcome.unit.messages.append(replace(call.delivery.message(), due_at=until))
     return outcome
+
+
+def _expired(call: Call) -> Outcome:
+    values = {
+        **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
+        **failure_columns(TaskRevokedError("expired")),
+        "idempotency_key": call.key,
+        "reason": "expired",
+        "traceback": None,
+        "finished_at": now(),
+    }
+    return Outcome(state=TaskState.EXPIRED, values=values)
 
 
 def _dead(call: Call, error: ExecutionError, reason: str, suppressed: str | None = None) -> Outcome:

@@ -37,6 +37,10 @@ class Withdrawn:
     """The task has ended before it began: cancelled, expired, or it is a redelivery of a recorded end."""
 
 
+class Expired:
+    """The sender's time is over, and nothing has been done yet."""
+
+
 class Poison:
     """Executions of this key have died with their workers too often."""
 
@@ -116,8 +120,12 @@ class ShortTransactions:
         state = results.get(connection, call.task_id)
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
+        if _worthless(call, database_now(connection)):
+            return Expired()
         if call.options is None or call.key is None:
             ended = state is not None and state["state"] in ("succeeded", "failed", "dead")
+            # a part of a chain that failed with the part before it, which was replayed
+            ended = ended and state is not None and state["reason"] != results.PREDECESSOR
             repeated = ended and state is not None and state["replay"] >= call.replay
             return Withdrawn() if repeated else claims.Owned(0, _attempt_of(call), False, False)
         self.request = claims.ClaimRequest(
@@ -223,3 +231,11 @@ def steps_for(runtime: Runtime, task: Any) -> ShortTransactions:
 
 def _attempt_of(call: Call) -> int:
     return int(call.delivery.request.get("retries") or 0) + 1
+
+
+def _worthless(call: Call, moment: datetime) -> bool:
+    """Whether it has expired; a task that an operator replays, or that may have called something, has not."""
+    if call.expires_at is None or call.expires_at > moment or call.replay:
+        return False
+    external = call.options is not None and call.options.effects is Effects.EXTERNAL
+    return not (external and (call.delivery.redelivered or _attempt_of(call) > 1))
