@@ -1,0 +1,136 @@
+"""Celery's programs: pools, beat, a broker user without rights, a broker without queues."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from reliable_tasks.dev import Stack
+from tests.integration.celery_behaviour.conftest import surroundings
+from tests.integration.celery_behaviour.running import APPLICATION, ROOT, Database, Surroundings, program, worker
+from tests.waiting import wait_until
+
+CALLER = f"""
+import sys
+from {APPLICATION} import app, add, pay, tick
+print(add.delay(2, 3).get(timeout=20), pay.delay(sys.argv[1]).get(timeout=20)["order"])
+later = add.apply_async((3, 4), countdown=0.1)
+print(later.get(timeout=20))
+"""
+OWN_REPLY_QUEUES = (
+    r"^(celery\\.pidbox|reply\\.celery\\.pidbox|.*\\.celery\\.pidbox|.*\\.reply\\.celery\\.pidbox)$"
+).replace("\\\\", "\\")
+
+
+@pytest.fixture
+def apart(reliable_stack: Stack, migrated_template: str, tmp_path: Any) -> Surroundings:
+    """A vhost and a database of this test alone."""
+    return surroundings(reliable_stack, migrated_template, tmp_path)
+
+
+def call(around: Surroundings, code: str, *arguments: str, **variables: str) -> str:
+    """What a program of its own prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **around.environment(**variables)},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def as_user(stack: Stack, around: Surroundings, name: str, configure: str) -> Surroundings:
+    """The same place, for a broker user with these rights."""
+    parts = urlsplit(around.broker_url)
+    vhost = parts.path[1:]
+    user = f"{vhost}_{name}"
+    stack.create_user(user, "secret", vhost, configure, ".*", ".*")
+    return replace(around, broker_url=f"amqp://{user}:secret@{parts.hostname}:{parts.port}/{vhost}")
+
+
+def services(around: Surroundings, **variables: str) -> Any:
+    command = ("reliable_tasks.cli.main", "services", "-A", f"{APPLICATION}:app")
+    return program(around, "services", *command, **variables)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+def test_each_pool_runs_and_settles(apart: Surroundings, unique: str, pool: str) -> None:
+    with services(apart), worker(apart, pool, "-P", pool, "-c", "4"):
+        assert call(apart, CALLER, unique).split() == ["5", unique, "7"]
+    assert Database(apart.database_url).effects(unique) == 1
+    assert "Traceback" not in apart.log(pool)
+
+
+def test_a_broker_user_who_may_configure_nothing(reliable_stack: Stack, apart: Surroundings, unique: str) -> None:
+    limited, off = as_user(reliable_stack, apart, "plain", "^$"), {"BEHAVIOUR_REMOTE_CONTROL": "0"}
+    with services(limited, **off), worker(limited, "limited", "-c", "2", **off):
+        assert call(limited, CALLER, unique, **off).split() == ["5", unique, "7"]
+    assert "ACCESS_REFUSED" not in limited.log("limited")
+    assert "403" not in limited.log("services")
+
+
+def test_remote_control_needs_only_its_own_reply_queues(
+    reliable_stack: Stack, apart: Surroundings, unique: str
+) -> None:
+    limited = as_user(reliable_stack, apart, "control", OWN_REPLY_QUEUES)
+    with services(limited), worker(limited, "controlled", "-c", "1"):
+        assert call(limited, CALLER, unique).split() == ["5", unique, "7"]
+        code = f"from {APPLICATION} import app; print(app.control.ping(timeout=3))"
+        assert "pong" in call(limited, code)
+
+
+def test_a_worker_refuses_a_broker_without_queues(
+    reliable_stack: Stack, fresh_vhost: str, fresh_database: str, tmp_path: Any
+) -> None:
+    empty = Surroundings(fresh_vhost, reliable_stack.management_url, fresh_database, tmp_path)
+    code, lines = refusal(empty)
+    assert code == 1
+    assert lines[0].startswith("error[RT204]: the broker lacks the queues")
+    assert lines[1:] == ["hint: run `reliable-tasks topology apply`"]
+
+
+def test_a_worker_refuses_a_database_without_the_schema(
+    reliable_stack: Stack, fresh_vhost: str, empty_database: str, tmp_path: Any
+) -> None:
+    empty = Surroundings(fresh_vhost, reliable_stack.management_url, empty_database, tmp_path)
+    code, lines = refusal(empty)
+    assert code == 1
+    assert lines[0].startswith("error[RT203]")
+    assert lines[1:] == ["hint: run `reliable-tasks db upgrade`"]
+
+
+@pytest.mark.parametrize("pool", ["solo", "prefork", "threads"])
+def test_it_ends_with_every_pool(
+    reliable_stack: Stack, fresh_vhost: str, fresh_database: str, tmp_path: Any, pool: str
+) -> None:
+    empty = Surroundings(fresh_vhost, reliable_stack.management_url, fresh_database, tmp_path)
+    assert refusal(empty, "-P", pool)[0] == 1
+
+
+def refusal(around: Surroundings, *options: str) -> tuple[int, list[str]]:
+    """The exit code of a worker that refuses to start, and what it wrote to standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", APPLICATION, "worker", "-c", "1", *options],
+        cwd=ROOT,
+        env={**os.environ, **around.environment()},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_beat_sends_our_tasks(tasks: Any, around: Surroundings, marks: Any, tmp_path: Any) -> None:
+    schedule = ("-s", str(tmp_path / "schedule"), "--pidfile", str(tmp_path / "pid"))
+    with program(around, "beat", "celery", "-A", APPLICATION, "beat", "-l", "INFO", *schedule):
+        wait_until(lambda: marks.count("tick-beat") >= 2, "two ticks")
+    assert "Traceback" not in around.log("beat")
