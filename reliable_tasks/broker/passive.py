@@ -1,10 +1,14 @@
 """Which queues are missing, asked in the way that needs no right to configure anything."""
 
+import logging
 from collections.abc import Iterable
 
 import pika.exceptions
 
 from reliable_tasks.broker.connection import connected
+
+# the answer "no" is one we ask for; pika would log it as a warning
+logging.getLogger("pika.channel").setLevel(logging.ERROR)
 
 _NOT_FOUND, _RESOURCE_LOCKED = 404, 405
 

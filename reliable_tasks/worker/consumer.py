@@ -3,7 +3,6 @@
 import sys
 from typing import Any, ClassVar
 
-from celery.exceptions import WorkerTerminate
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 
@@ -40,11 +39,13 @@ class ReliableConsumer(Consumer):
         try:
             self._check()
         except ReliableTasksError as error:
-            sys.stderr.write(f"error[{error.code}]: {error.message}\n")
+            # Celery has made sys.stderr a log
+            stderr = sys.__stderr__ or sys.stderr
+            stderr.write(f"error[{error.code}]: {error.message}\n")
             if error.hint:
-                sys.stderr.write(f"hint: {error.hint}\n")
-            sys.stderr.flush()
-            raise WorkerTerminate(error.exit_code) from None
+                stderr.write(f"hint: {error.hint}\n")
+            stderr.flush()
+            raise SystemExit(error.exit_code) from None
         super().start()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:

@@ -13,7 +13,9 @@ SECONDS = 20
 def test_a_call_commits_and_is_recorded(declared: Any, database: Any, unique: str) -> None:
     assert declared.pay(unique)["order"] == unique
     assert database.effects(unique) == 1
-    rows = database.rows("SELECT state FROM reliable_tasks.results WHERE idempotency_key = :k", k=f"pay:{unique}")
+    rows = database.rows(
+        "SELECT state FROM reliable_tasks.results WHERE idempotency_key = :k", k=f"pay:{unique}"
+    )
     assert rows == [{"state": "succeeded"}]
 
 
@@ -54,7 +56,9 @@ def test_apply_runs_here(declared: Any, database: Any, unique: str) -> None:
     assert database.state(done.id) == "succeeded"
 
 
-def test_what_a_call_sends_is_sent_with_its_commit(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+def test_what_a_call_sends_is_sent_with_its_commit(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
     from tests.waiting import wait_until
 
     assert tasks.pay_at_last(unique, 0) == 1

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from celery import chord, group
@@ -62,6 +63,7 @@ def test_forget(plain: Any, database: Database) -> None:
 
 
 def test_the_password_is_not_shown(plain: Any) -> None:
-    password = os.path.basename(plain.app.conf.result_backend).partition(":")[2].partition("@")[0]
+    password = urlsplit(plain.app.backend.url).password
+    assert password
     assert password not in plain.app.backend.as_uri()
     assert password not in repr(plain.app.backend)

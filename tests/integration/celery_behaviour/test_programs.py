@@ -11,7 +11,14 @@ import pytest
 
 from reliable_tasks.dev import Stack
 from tests.integration.celery_behaviour.conftest import surroundings
-from tests.integration.celery_behaviour.running import APPLICATION, ROOT, Database, Surroundings, program, worker
+from tests.integration.celery_behaviour.running import (
+    APPLICATION,
+    ROOT,
+    Database,
+    Surroundings,
+    program,
+    worker,
+)
 from tests.waiting import wait_until
 
 CALLER = f"""
@@ -69,7 +76,9 @@ def test_each_pool_runs_and_settles(apart: Surroundings, unique: str, pool: str)
     assert "Traceback" not in apart.log(pool)
 
 
-def test_a_broker_user_who_may_configure_nothing(reliable_stack: Stack, apart: Surroundings, unique: str) -> None:
+def test_a_broker_user_who_may_configure_nothing(
+    reliable_stack: Stack, apart: Surroundings, unique: str
+) -> None:
     limited, off = as_user(reliable_stack, apart, "plain", "^$"), {"BEHAVIOUR_REMOTE_CONTROL": "0"}
     with services(limited, **off), worker(limited, "limited", "-c", "2", **off):
         assert call(limited, CALLER, unique, **off).split() == ["5", unique, "7"]
@@ -120,7 +129,8 @@ def refusal(around: Surroundings, *options: str) -> tuple[int, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", APPLICATION, "worker", "-c", "1", *options],
         cwd=ROOT,
-        env={**os.environ, **around.environment()},
+        # Celery warns everybody who is root
+        env={**os.environ, **around.environment(), "PYTHONWARNINGS": "ignore"},
         text=True,
         capture_output=True,
         timeout=60,
