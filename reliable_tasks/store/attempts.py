@@ -10,7 +10,7 @@ from reliable_tasks.store.tables import attempts, suppressed
 
 def add(connection: Connection, values: Mapping[str, Any]) -> None:
     """Insert the row of an execution that has ended."""
-    connection.execute(attempts.insert().values(**values))
+    connection.execute(attempts.insert(), dict(values))
 
 
 def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
@@ -22,7 +22,8 @@ def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
 def suppress(connection: Connection, task_id: str, task_name: str, key: str | None, kind: str) -> None:
     """Note a delivery that ran nothing: duplicate, redelivered, conflict, busy, takeover, fenced."""
     connection.execute(
-        suppressed.insert().values(task_id=task_id, task_name=task_name, idempotency_key=key, kind=kind)
+        suppressed.insert(),
+        {"task_id": task_id, "task_name": task_name, "idempotency_key": key, "kind": kind},
     )
 
 

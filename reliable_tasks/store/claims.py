@@ -5,7 +5,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, case, func, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Interval,
+    Row,
+    SmallInteger,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.tables import claims
@@ -75,46 +88,78 @@ class Closed:
 Verdict = Owned | Done | Busy | Conflict | Closed
 
 
+def _taking() -> Any:
+    """The one statement that claims, built once: building it costs more than running it."""
+    p = {name: bindparam(f"p_{name}", type_=claims.c[name].type) for name in _TAKEN_AS_GIVEN}
+    may_act = bindparam("p_may_act", type_=SmallInteger())
+    lease_until = _now + bindparam("p_lease", type_=Interval())
+    new = insert(claims).values(
+        **p, state="running", attempts=1, fence=1, may_have_acted=may_act, lease_until=lease_until
+    )
+    return new.on_conflict_do_update(
+        index_elements=[claims.c.task_name, claims.c.key],
+        set_={
+            "state": "running",
+            # duplicates are given the result of the task that succeeds, which may not be the first
+            "task_id": p["task_id"],
+            # a replay begins to count anew, or its first failure would be its last
+            "attempts": case((claims.c.state == "dead", 1), else_=claims.c.attempts + 1),
+            "owner": p["owner"],
+            "fence": claims.c.fence + 1,
+            "replay": func.greatest(claims.c.replay, p["replay"]),
+            "may_have_acted": may_act,
+            "lease_until": lease_until,
+        },
+        where=and_(
+            claims.c.fingerprint == p["fingerprint"],
+            or_(
+                claims.c.state == "retry_wait",
+                and_(claims.c.state == "running", claims.c.lease_until < _now),
+                and_(claims.c.state == "dead", claims.c.replay < p["replay"]),
+            ),
+        ),
+    ).returning(claims.c.fence, claims.c.attempts)
+
+
+_TAKEN_AS_GIVEN = ("task_name", "key", "fingerprint", "task_id", "owner", "replay")
+_TAKE = _taking()
+_READ = select(claims).where(
+    claims.c.task_name == bindparam("p_task_name"), claims.c.key == bindparam("p_key")
+)
+_FINISH = (
+    update(claims)
+    .where(
+        claims.c.task_name == bindparam("p_task_name"),
+        claims.c.key == bindparam("p_key"),
+        claims.c.owner == bindparam("p_owner"),
+        claims.c.fence == bindparam("p_fence"),
+        claims.c.state == "running",
+    )
+    .values(
+        state=bindparam("p_state"),
+        may_have_acted=bindparam("p_may_have_acted"),
+        crashes=0,
+        lease_until=None,
+        owner=None,
+    )
+)
+
+
 def take(connection: Connection, request: ClaimRequest) -> Verdict:
     """Claim the key, or say why not. Waits for another transaction's claim of the same key (lock_timeout)."""
     previous = _read(connection, request)
-    new = insert(claims).values(
-        task_name=request.task_name,
-        key=request.key,
-        fingerprint=request.fingerprint,
-        task_id=request.task_id,
-        state="running",
-        attempts=1,
-        owner=request.owner,
-        fence=1,
-        replay=request.replay,
-        may_have_acted=int(request.may_act),
-        lease_until=_now + request.lease,
-    )
     taken = connection.execute(
-        new.on_conflict_do_update(
-            index_elements=[claims.c.task_name, claims.c.key],
-            set_={
-                "state": "running",
-                # duplicates are given the result of the task that succeeds, which may not be the first
-                "task_id": request.task_id,
-                # a replay begins to count anew, or its first failure would be its last
-                "attempts": case((claims.c.state == "dead", 1), else_=claims.c.attempts + 1),
-                "owner": request.owner,
-                "fence": claims.c.fence + 1,
-                "replay": func.greatest(claims.c.replay, request.replay),
-                "may_have_acted": int(request.may_act),
-                "lease_until": _now + request.lease,
-            },
-            where=and_(
-                claims.c.fingerprint == request.fingerprint,
-                or_(
-                    claims.c.state == "retry_wait",
-                    and_(claims.c.state == "running", claims.c.lease_until < _now),
-                    and_(claims.c.state == "dead", claims.c.replay < request.replay),
-                ),
-            ),
-        ).returning(claims.c.fence, claims.c.attempts)
+        _TAKE,
+        {
+            "p_task_name": request.task_name,
+            "p_key": request.key,
+            "p_fingerprint": request.fingerprint,
+            "p_task_id": request.task_id,
+            "p_owner": request.owner,
+            "p_replay": request.replay,
+            "p_may_act": int(request.may_act),
+            "p_lease": request.lease,
+        },
     ).one_or_none()
     if taken is not None:
         return Owned(
@@ -139,9 +184,7 @@ def _refusal(row: Row[tuple[object, ...]], request: ClaimRequest) -> Verdict:
 
 
 def _read(connection: Connection, request: ClaimRequest) -> Row[tuple[object, ...]] | None:
-    return connection.execute(
-        select(claims).where(claims.c.task_name == request.task_name, claims.c.key == request.key)
-    ).one_or_none()
+    return connection.execute(_READ, {"p_task_name": request.task_name, "p_key": request.key}).one_or_none()
 
 
 def finish(
@@ -149,15 +192,15 @@ def finish(
 ) -> bool:
     """End this execution's ownership in `state`; False when another execution has taken over."""
     changed = connection.execute(
-        update(claims)
-        .where(
-            claims.c.task_name == request.task_name,
-            claims.c.key == request.key,
-            claims.c.owner == request.owner,
-            claims.c.fence == fence,
-            claims.c.state == "running",
-        )
-        .values(state=state, may_have_acted=int(may_have_acted), crashes=0, lease_until=None, owner=None)
+        _FINISH,
+        {
+            "p_task_name": request.task_name,
+            "p_key": request.key,
+            "p_owner": request.owner,
+            "p_fence": fence,
+            "p_state": state,
+            "p_may_have_acted": int(may_have_acted),
+        },
     )
     return changed.rowcount == 1
 

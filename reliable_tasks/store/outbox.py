@@ -39,7 +39,7 @@ def insert_statement(message: Message) -> Any:
 def add(connection: Connection, messages: Iterable[Message]) -> None:
     """Write messages in the caller's transaction: they are sent only if it commits."""
     for message in messages:
-        connection.execute(insert_statement(message))
+        connection.execute(insert(outbox), row_of(message))
 
 
 def add_after(connection: Connection, message: Message, delay: timedelta) -> None:

@@ -1,6 +1,7 @@
 """Results: a task's current outcome. Written by upserts that only follow legal transitions."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,16 @@ PREDECESSOR = "predecessor"
 def store(connection: Connection, task_id: str, state: TaskState, values: Mapping[str, Any]) -> bool:
     """Write a task's outcome; False when the stored state may not change to `state` (a late writer lost)."""
     row = {**values, "id": result_id_for(connection, task_id), "task_id": task_id, "state": state.value}
-    new = insert(results).values(row)
+    return bool(connection.execute(_storing(state, tuple(row)), row).rowcount == 1)
+
+
+@cache
+def _storing(state: TaskState, columns: tuple[str, ...]) -> Any:
+    """The statement that moves to a state; kept, since building it costs more than running it."""
+    new = insert(results)
     changed = {
         name: func.coalesce(new.excluded[name], results.c[name]) if name in _KEPT else new.excluded[name]
-        for name in row
+        for name in columns
         if name not in ("id", "task_id")
     }
     allowed = [source.value for source in sources(state)] + [state.value]
@@ -33,19 +40,16 @@ def store(connection: Connection, task_id: str, state: TaskState, values: Mappin
         allowed = [TaskState.DEAD.value, TaskState.UNCERTAIN.value]
     if state not in (TaskState.ENQUEUED, TaskState.RUNNING, TaskState.RETRY_WAIT):
         allowed.remove(state.value)  # an end is written once
-    done = connection.execute(
-        new.on_conflict_do_update(
-            index_elements=[results.c.id],
-            set_=changed,
-            # a replayed task that ends dead again is a new end
-            where=or_(
-                results.c.state.in_(allowed),
-                and_(results.c.state == "dead", new.excluded.replay > results.c.replay),
-                and_(results.c.state == "failed", results.c.reason == PREDECESSOR),
-            ),
-        )
+    return new.on_conflict_do_update(
+        index_elements=[results.c.id],
+        set_=changed,
+        # a replayed task that ends dead again is a new end
+        where=or_(
+            results.c.state.in_(allowed),
+            and_(results.c.state == "dead", new.excluded.replay > results.c.replay),
+            and_(results.c.state == "failed", results.c.reason == PREDECESSOR),
+        ),
     )
-    return done.rowcount == 1
 
 
 def get(connection: Connection, task_id: str) -> dict[str, Any] | None:
