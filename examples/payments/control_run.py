@@ -16,7 +16,6 @@ from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
 
 NAME = "control"
-DRAIN_SECONDS = 90.0
 STILL_POLLS = 20
 """So many looks without any change: what is lost leaves nothing behind that could be waited for."""
 
@@ -38,10 +37,10 @@ def run(
     try:
         deployment.start()
         send_under_faults(sender, workload, engine, done if faults else None, say)
-        wait_quiet(busy, "orders", DRAIN_SECONDS, say)
+        wait_quiet(busy, "orders", say)
         sender.send([(order, 1) for order in workload.reused])
         sender.wait()
-        wait_quiet(busy, "reused keys", DRAIN_SECONDS, say)
+        ended = wait_quiet(busy, "reused keys", say)
     finally:
         sender.close()
         deployment.stop()
@@ -65,6 +64,7 @@ def run(
         "dead_letters": 0,
         "replayed": 0,
         "uncertain": 0,
+        "ended": ended,
         "failed_without_way_back": states.get("FAILURE", 0),
         "results": states,
         "kills": dict(done.kills),
@@ -103,7 +103,8 @@ class _Busy:
         self._still = self._still + 1 if state == self._last else 0
         self._last = state
         if queued or self._still < STILL_POLLS:
-            return f"{paid} orders paid; {queued} messages in the queue"
+            charged = len(self._log.read_text().splitlines()) if self._log.exists() else 0
+            return f"{paid} orders paid, {charged} told to the bank; {queued} messages in the queue"
         return ""
 
 

@@ -22,6 +22,9 @@ STIR_SECONDS = 5.0
 QUIET_SECONDS = 1.5
 """Longer than the broker takes to count its queues."""
 
+STALLED_SECONDS = 60.0
+"""So long without any change, and nothing more is waited for; a slow machine gets the time it needs."""
+
 
 def send_under_faults(
     sender: Sender, workload: Workload, engine: Engine, faults: Faults | None, say: Say
@@ -50,29 +53,27 @@ def paid(engine: Engine) -> int:
     return -1
 
 
-def wait_quiet(busy: Callable[[], str], what: str, seconds: float, say: Say) -> bool:
-    """Wait until `busy` has said "" for a while; False when the time is up, with what it still says told."""
-    deadline = time.monotonic() + seconds
-    told = time.monotonic()
-    quiet_since: float | None = None
-    while time.monotonic() < deadline:
+def wait_quiet(busy: Callable[[], str], what: str, say: Say) -> bool:
+    """Wait until `busy` has said "" for a while; False when it goes on saying the same for too long."""
+    last, changed = "", time.monotonic()
+    told = changed
+    while True:
         try:
             state = busy()
         except (SQLAlchemyError, ReliableTasksError) as error:
             state = f"no answer ({type(error).__name__})"
         now = time.monotonic()
-        if state:
-            quiet_since = None
-            if now - told > 5:
-                say(f"  {state}")
-                told = now
-        else:
-            quiet_since = quiet_since or now
-            if now - quiet_since > QUIET_SECONDS:
-                return True
+        if state != last:
+            last, changed = state, now
+        elif not state and now - changed > QUIET_SECONDS:
+            return True
+        elif state and now - changed > STALLED_SECONDS:
+            say(f"  {what}: nothing has changed for {STALLED_SECONDS:g} s: {state}")
+            return False
+        if state and now - told > 5:
+            say(f"  {state}")
+            told = now
         time.sleep(POLL_SECONDS)
-    say(f"  {what}: not done within {seconds:g} s: {state}")
-    return False
 
 
 def _wait_for_effects(engine: Engine, before: int) -> None:

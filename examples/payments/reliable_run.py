@@ -24,7 +24,6 @@ APP = "examples.payments.app:app"
 TASK = "examples.payments.app.execute_order"
 WORKERS = 2
 CONCURRENCY = 3
-DRAIN_SECONDS = 150.0
 OPERATOR = dead_letters.Operator("demo operator", "accounts were funded and the bank opened again")
 
 
@@ -46,13 +45,13 @@ def run(
         deployment.start()
         send_under_faults(sender, workload, engine, done if faults else None, say)
         busy = _Busy(stack, engine)
-        wait_quiet(busy, "orders and notifications", DRAIN_SECONDS, say)
+        wait_quiet(busy, "orders and notifications", say)
         say(f"  sending {len(workload.reused)} used keys again with another amount")
         sender.send([(order, 1) for order in workload.reused])
         sender.wait()
-        wait_quiet(busy, "conflicts", DRAIN_SECONDS, say)
+        wait_quiet(busy, "conflicts", say)
         replayed = _repair_and_replay(engine, deployment, workload, say)
-        wait_quiet(busy, "replays", DRAIN_SECONDS, say)
+        wait_quiet(busy, "replays", say)
     finally:
         sender.close()
         deployment.stop()
