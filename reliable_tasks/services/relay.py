@@ -22,6 +22,7 @@ class Relay:
     """
 
     name = "relay"
+    idle_seconds = 0.05
 
     def __init__(self, engine: Any, publisher: Publisher) -> None:
         self._engine = engine

@@ -17,7 +17,6 @@ from reliable_tasks.store.engine import create_engine
 
 log = structlog.get_logger("reliable_tasks.services")
 
-IDLE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 
 
@@ -25,6 +24,7 @@ class Loop(Protocol):
     """A service: one pass at a time."""
 
     name: str
+    idle_seconds: float
 
     def run_once(self) -> int:
         """One pass; returns how much it did, 0 when there was nothing to do."""
@@ -91,5 +91,5 @@ def keep_running(loop: Loop, stop: threading.Event) -> None:
             continue
         failures = 0
         if not done:
-            stop.wait(IDLE_SECONDS)
+            stop.wait(loop.idle_seconds)
     loop.close()
