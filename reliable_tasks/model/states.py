@@ -37,7 +37,8 @@ class DeadLetterState(StrEnum):
 _S = TaskState
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     _S.ENQUEUED: frozenset(_S) - {_S.ENQUEUED, _S.DISCARDED},
-    _S.RUNNING: frozenset(_S) - {_S.ENQUEUED, _S.CANCELLED, _S.EXPIRED, _S.DISCARDED},
+    # cancelled: only by Celery's `revoke(terminate=True)`, which kills the process
+    _S.RUNNING: frozenset(_S) - {_S.ENQUEUED, _S.EXPIRED, _S.DISCARDED},
     _S.RETRY_WAIT: frozenset(_S) - {_S.ENQUEUED, _S.DISCARDED},
     _S.DEAD: frozenset({_S.ENQUEUED, _S.DISCARDED}),
     _S.UNCERTAIN: frozenset({_S.ENQUEUED, _S.SUCCEEDED, _S.FAILED, _S.DEAD}),

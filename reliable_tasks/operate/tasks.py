@@ -35,13 +35,9 @@ def _cancel(connection: Any, task_id: str, actor: str, reason: str | None) -> Ca
     stored = results.get(connection, task_id)
     now = database_now(connection)
     started = stored["started_at"] if stored else None
-    ended = {
-        "reason": reason,
-        "celery_state": None,
-        # a worker's clock may be ahead of the database's
-        "finished_at": max(now, started) if started else now,
-    }
-    if not results.store(connection, task_id, TaskState.CANCELLED, ended):
+    # a worker's clock may be ahead of the database's
+    finished_at = max(now, started) if started else now
+    if not results.cancel(connection, task_id, reason=reason, finished_at=finished_at):
         state = results.state_of(connection, task_id)
         return Cancellation(
             task_id, "nothing" if state is TaskState.CANCELLED else "refused", f"it is {state}"

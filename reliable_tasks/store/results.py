@@ -80,6 +80,15 @@ def move(
     return changed.rowcount == 1
 
 
+def cancel(connection: Connection, task_id: str, **values: Any) -> bool:
+    """Cancel a task that waits, or one not known yet; False when it runs or has ended."""
+    row = {"id": result_id_for(connection, task_id), "task_id": task_id, "state": "cancelled", **values}
+    # waits for a worker that records this very task in an open transaction
+    unknown = connection.execute(insert(results).values(row).on_conflict_do_nothing()).rowcount == 1
+    waiting = (TaskState.ENQUEUED, TaskState.RETRY_WAIT)
+    return unknown or move(connection, task_id, TaskState.CANCELLED, waiting, **values)
+
+
 def forget(connection: Connection, task_id: str) -> None:
     """Delete through the view, which obeys legal holds and leaves a receipt."""
     connection.exec_driver_sql("DELETE FROM reliable_tasks.celery_taskmeta WHERE task_id = %s", (task_id,))

@@ -155,10 +155,11 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
         outcome.state = TaskState.RETRY_WAIT
         outcome.may_have_acted = _may_have_acted(call, execution)
     elif state == "IGNORED":
-        outcome.claim_state = TaskState.SUCCEEDED.value
+        outcome.claim_state, outcome.state = TaskState.SUCCEEDED.value, _ignored(call, execution)
         return
     elif state == "REJECTED" and getattr(info.retval, "requeue", False):
         outcome.settlement, outcome.claim_state = Settlement.REQUEUE, TaskState.RETRY_WAIT.value
+        outcome.state = TaskState.RETRY_WAIT
         outcome.may_have_acted = _may_have_acted(call, execution)
         return
     elif isinstance(decision, Park):
@@ -172,6 +173,15 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
         outcome.state = TaskState.FAILED
         outcome.values["reason"] = _reason(state, decision)
     outcome.claim_state = outcome.state.value
+
+
+def _ignored(call: Call, execution: Execution) -> TaskState | None:
+    """The end of a task that raised Ignore: what it has stored itself, unless `replace` goes on under its id."""
+    if any(message.task_id == call.task_id for message in execution.unit.messages):
+        return None
+    stored = execution.unit.result_of(call.task_id)
+    failed = stored is not None and stored.celery_state == "FAILURE"
+    return TaskState.FAILED if failed else TaskState.SUCCEEDED
 
 
 def _reason(state: str, decision: Any) -> str:

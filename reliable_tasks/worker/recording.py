@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from reliable_tasks.errors import Fenced
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.store import attempts, dead_letters, outbox, results
@@ -22,7 +23,9 @@ _STATES = {
 def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | None) -> None:
     """Write everything that `outcome` says in the connection's transaction."""
     if outcome.state is not None:
-        results.store(connection, delivery.task_id, outcome.state, outcome.values)
+        kept = results.store(connection, delivery.task_id, outcome.state, outcome.values)
+        if not kept and outcome.attempt is not None:
+            refuse_cancelled(connection, delivery.task_id)
     for stored in outcome.unit.results:
         if stored.task_id != delivery.task_id:
             record_foreign(connection, stored, reason=results.PREDECESSOR)
@@ -34,6 +37,16 @@ def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | Non
     if outcome.dead_reason is not None:
         dead_letters.add(connection, dead_letter_row(delivery, outcome, key))
     outbox.add(connection, outcome.unit.messages)
+
+
+def refuse_cancelled(connection: Any, task_id: str) -> None:
+    """Undo what a task did in this transaction when it was cancelled meanwhile: both cannot be true.
+
+    Raises:
+        Fenced: when it was.
+    """
+    if results.state_of(connection, task_id) is TaskState.CANCELLED:
+        raise Fenced(f"task {task_id} was cancelled while it began; nothing of it is kept")
 
 
 def _close_replay(connection: Any, delivery: Delivery, outcome: Outcome) -> None:

@@ -13,12 +13,14 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
+from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import claims, results
 from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.outcome import Outcome
-from reliable_tasks.worker.recording import record
+from reliable_tasks.worker.recording import record, refuse_cancelled
+from reliable_tasks.worker.rows import now, request_columns
 from reliable_tasks.worker.runtime import Runtime
 
 log = structlog.get_logger("reliable_tasks.worker")
@@ -71,7 +73,10 @@ class ShortTransactions:
         """Who may run this call; Owned is the one answer that runs it."""
         crashes = self._count_crash(call)
         with self.connection() as connection:
-            return self._take(connection, call, crashes)
+            verdict = self._take(connection, call, crashes)
+            if isinstance(verdict, claims.Owned):
+                self._say_running(connection, call, verdict)
+            return verdict
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Commit the outcome; while the database is away, wait: the effect has happened and must not be forgotten."""
@@ -144,6 +149,18 @@ class ShortTransactions:
             if crashes > call.options.max_crashes:
                 return Poison(verdict)
         return verdict
+
+    def _say_running(self, connection: Any, call: Call, owned: claims.Owned) -> None:
+        """With the claim's commit the task runs, and nobody may cancel it any more."""
+        running = {
+            **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
+            "idempotency_key": call.key,
+            "attempt": owned.attempt,
+            "started_at": now(),
+            "celery_state": None,
+        }
+        if not results.store(connection, call.task_id, TaskState.RUNNING, running):
+            refuse_cancelled(connection, call.task_id)
 
     def _count_crash(self, call: Call) -> int:
         if call.key is None or call.options is None or not call.delivery.redelivered:

@@ -1,6 +1,8 @@
 """Payments from accounts that may be empty."""
 
 from decimal import Decimal
+from pathlib import Path
+from threading import Event
 
 from sqlalchemy import text
 
@@ -34,3 +36,23 @@ def call(ctx: TaskContext, order_id: str) -> None:
 def plain(account: str) -> None:
     """A plain Celery task that fails."""
     raise ValueError(f"[red]{account}[/red] is not valid")
+
+
+@app.task(queue="default")
+def slow(gate: str) -> None:
+    """Runs until a file is there."""
+    _wait_for(Path(gate))
+
+
+@app.idempotent_task(key="slow:{order_id}", effects="database", queue="payments")
+def slow_pay(ctx: TaskContext, order_id: str, gate: str) -> None:
+    """Writes its effect, then waits for a file before it commits."""
+    ctx.session.execute(text("INSERT INTO effects (key) VALUES (:key)"), {"key": order_id})
+    Path(f"{gate}.begun").touch()
+    _wait_for(Path(gate))
+
+
+def _wait_for(gate: Path) -> None:
+    never = Event()
+    while not gate.exists():
+        never.wait(0.02)

@@ -1,10 +1,16 @@
 """Cancelling tasks that have not started."""
 
+from pathlib import Path
+
 from tests.integration.celery_behaviour.running import program, worker
-from tests.integration.test_replay import APPLICATION, Operator, idle, operator
+from tests.integration.operating.conftest import SERVICES
+from tests.integration.operating.operator import APPLICATION, Operator
 from tests.waiting import wait_until
 
-__all__ = ["idle", "operator"]
+IN_TRANSACTION = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()
+"""
 
 
 def test_a_task_in_the_outbox_is_withdrawn(idle: Operator) -> None:
@@ -31,7 +37,6 @@ def test_a_message_whose_task_was_cancelled_runs_nothing(idle: Operator) -> None
 
 
 def test_a_replay_that_is_cancelled_in_time_does_nothing(idle: Operator) -> None:
-    services = ("reliable_tasks.cli.main", "services", "-A", f"{APPLICATION}:app")
     with worker(idle.around, "worker", "-c", "1", application=APPLICATION):
         task_id, number = idle.died_of_no_funds("c3")
     idle.fund("c3")
@@ -39,7 +44,7 @@ def test_a_replay_that_is_cancelled_in_time_does_nothing(idle: Operator) -> None
     idle.run("tasks", "cancel", task_id, "--yes")
     assert idle.database.rows("SELECT * FROM reliable_tasks.outbox") == []
     assert [row["state"] for row in idle.dead_letters(task_id)] == ["resolved"]
-    with program(idle.around, "services", *services):
+    with program(idle.around, "services", *SERVICES):
         wait_until(
             lambda: idle.dead_letters(task_id)[0]["collected_at"], "the collector to take the old message"
         )
@@ -52,3 +57,27 @@ def test_what_has_ended_is_not_cancelled(operator: Operator) -> None:
     operator.database.until(task_id, "succeeded")
     (done,) = operator.rows("tasks", "cancel", task_id, "--yes", code=1)
     assert (done["outcome"], done["detail"]) == ("refused", "it is succeeded")
+
+
+def test_a_task_that_runs_is_not_cancelled(operator: Operator, tmp_path: Path) -> None:
+    task_id = operator.send("slow", gate=str(tmp_path / "gate"))
+    operator.database.until(task_id, "running")
+    (done,) = operator.rows("tasks", "cancel", task_id, "--yes", code=1)
+    assert (done["outcome"], done["detail"]) == ("refused", "it is running")
+    (tmp_path / "gate").touch()
+    operator.database.until(task_id, "succeeded")
+
+
+def test_a_payment_that_is_cancelled_while_it_is_made_is_undone(operator: Operator, tmp_path: Path) -> None:
+    task_id = operator.send("slow_pay", order_id="c5", gate=str(tmp_path / "gate"))
+    wait_until((tmp_path / "gate.begun").exists, "the payment to have begun")
+    (done,) = operator.rows("tasks", "cancel", task_id, "--yes")
+    assert done["outcome"] == "cancelled"
+    (tmp_path / "gate").touch()
+    # one of the two processes is free for it only when the other has ended, or at once: both are fine
+    operator.database.until(
+        operator.send("slow_pay", order_id="c6", gate=str(tmp_path / "gate")), "succeeded"
+    )
+    wait_until(lambda: not operator.database.rows(IN_TRANSACTION), "the payment to have ended")
+    assert operator.database.state(task_id) == "cancelled"
+    assert operator.database.effects("c5") == 0
