@@ -18,7 +18,7 @@ from examples.payments.workload import as_fields
 from reliable_tasks.dev.processes import ProcessId, children, end, spawn, wait_ended, with_variable
 
 RUN = "PAYMENTS_RUN"
-_ORDERLY = [(signal.SIGTERM, 10.0)]
+_STOP_SECONDS = 8.0
 
 
 class Program:
@@ -58,11 +58,16 @@ class Program:
         for orphan in wait_ended(orphans, orphans_seconds):
             end(orphan, [])
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting."""
+        if self.process and self.process.alive():
+            os.kill(self.process.pid, signal.SIGTERM)
+
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help."""
+        """Wait until it has stopped, and SIGKILL it when that takes too long."""
         orphans = self.children()
-        if self.process:
-            end(self.process, _ORDERLY)
+        for process in wait_ended([self.process] if self.process else [], _STOP_SECONDS):
+            end(process, [])
         for orphan in wait_ended(orphans, 0.5):
             end(orphan, [])
 
@@ -160,7 +165,10 @@ class Deployment:
         self._stop.set()
         if self._watch.is_alive():
             self._watch.join()
-        for program in (*self.programs.values(), self.bank):
+        programs = [*self.programs.values(), self.bank]
+        for program in programs:
+            program.ask_to_stop()
+        for program in programs:
             program.stop()
         for process in with_variable(RUN, self._run):
             end(process, [])

@@ -82,5 +82,5 @@ def now() -> datetime:
 
 def _text(message: Any) -> str:
     if isinstance(message, (list, tuple)):
-        return storable(", ".join(str(part) for part in message))
+        return storable(", ".join(str(part) for part in message if part != ""))
     return storable(str(message))
