@@ -9,8 +9,9 @@ import structlog
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
 from reliable_tasks.model.envelope import Message, replay_number, without_history
 from reliable_tasks.model.states import DeadLetterState, TaskState
+from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
-from reliable_tasks.store.engine import begin
+from reliable_tasks.store.engine import begin, database_now
 from reliable_tasks.store.identity import new_id
 
 log = structlog.get_logger("reliable_tasks.collector")
@@ -23,7 +24,7 @@ class Collector:
 
     Args:
         knows_task: whether this deployment has a task of that name.
-        queue_of: the declared queue that a physical queue belongs to.
+        queue_of: the declared queue that a physical queue belongs to, and the priority level that it is.
     """
 
     name = "collector"
@@ -34,7 +35,7 @@ class Collector:
         engine: Any,
         source: DeadLetterSource,
         knows_task: Callable[[str], bool],
-        queue_of: Callable[[str], str],
+        queue_of: Callable[[str], tuple[str, int | None]],
     ) -> None:
         self._engine = engine
         self._source = source
@@ -58,12 +59,13 @@ class Collector:
 
     def _keep(self, connection: Any, message: DeadMessage) -> None:
         reason = classify(message, self._knows_task)
-        task_id = str(message.headers.get("id") or f"unidentified-{new_id()}")
-        queue = self._queue_of(message.queue)
+        task_id = storable(str(message.headers.get("id") or f"unidentified-{new_id()}"))
+        task_name = _text(message.headers.get("task"))
+        queue, level = self._queue_of(message.queue)
         if reason == "delivery_limit" and not attempts.of_task(connection, task_id):
             # nobody has tried it: it died with the workers that held it, so it goes back
             log.warning("put_back", task_id=task_id, queue=queue)
-            outbox.add(connection, [_again(message, task_id, queue)])
+            outbox.add(connection, [_again(message, task_id, queue, level)])
             return
         headers, replay = without_history(message.headers), replay_number(message.headers)
         new = dead_letters.add(
@@ -71,31 +73,31 @@ class Collector:
             {
                 "task_id": task_id,
                 "replay": replay,
-                "task_name": message.headers.get("task"),
+                "task_name": task_name,
                 "reason": reason,
                 "queue": queue,
                 "exchange": message.exchange,
                 "routing_key": message.routing_key,
                 "body": message.body,
-                "headers": json.loads(json.dumps(headers, default=str)),
-                "properties": message.properties,
+                "headers": storable_json(json.loads(json.dumps(headers, default=str))),
+                "properties": {**message.properties, **({"priority": level} if level else {})},
             },
             collected=True,
         )
         if not new:
             return  # the worker has recorded it, and an operator may have replayed it since
         dead_letters.close_replay(connection, task_id, DeadLetterState.DEAD_AGAIN, replay)
-        results.store(
-            connection,
-            task_id,
-            TaskState.DEAD,
-            {
-                "name": message.headers.get("task"),
-                "queue": queue,
-                "reason": reason,
-                "replay": replay,
-            },
-        )
+        stored, now = results.get(connection, task_id), database_now(connection)
+        started = stored["started_at"] if stored else None
+        ended = {
+            "name": task_name,
+            "queue": queue,
+            "reason": reason,
+            "replay": replay,
+            # a worker's clock may be ahead of the database's
+            "finished_at": max(now, started) if started else now,
+        }
+        results.store(connection, task_id, TaskState.DEAD, ended)
 
 
 def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
@@ -108,7 +110,13 @@ def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
     return "rejected" if knows_task(name) else "unknown_task"
 
 
-def _again(message: DeadMessage, task_id: str, queue: str) -> Message:
+def _text(value: Any) -> str | None:
+    return storable(value) if isinstance(value, str) else None
+
+
+def _again(message: DeadMessage, task_id: str, queue: str, level: int | None) -> Message:
+    properties = dict(message.properties)
+    priority = properties.pop("priority", None)
     return Message(
         task_id=task_id,
         task_name=str(message.headers.get("task")),
@@ -117,5 +125,6 @@ def _again(message: DeadMessage, task_id: str, queue: str) -> Message:
         queue=queue,
         body=message.body,
         headers=without_history(message.headers),
-        properties=message.properties,
+        properties=properties,
+        priority=level or priority,
     )

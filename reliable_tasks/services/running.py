@@ -48,7 +48,7 @@ def _collector(settings: Settings, app: Any) -> Loop:
         create_engine(settings.database.url_text()),
         source,
         knows_task=lambda name: name in app.tasks,
-        queue_of=lambda name: str(app.queue_and_level(name)[0]),
+        queue_of=app.queue_and_level,
     )
 
 

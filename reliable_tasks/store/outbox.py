@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.storable import storable_json
 from reliable_tasks.store.tables import outbox
 
 _now = func.clock_timestamp()
@@ -21,7 +22,7 @@ def row_of(message: Message) -> dict[str, Any]:
         "routing_key": message.routing_key,
         "queue": message.queue,
         "body": message.body,
-        "headers": message.headers,
+        "headers": storable_json(message.headers),
         "properties": message.properties,
         "priority": message.priority,
         "expires_at": message.expires_at,

@@ -5,6 +5,7 @@ from typing import Any
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
+from reliable_tasks.model.storable import storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.outcome import Outcome
@@ -92,7 +93,7 @@ def dead_letter_row(delivery: Delivery, outcome: Outcome, key: str | None) -> di
         "exchange": info.get("exchange"),
         "routing_key": info.get("routing_key"),
         "body": delivery.body,
-        "headers": message.headers,
+        "headers": storable_json(message.headers),
         "properties": {**message.properties, "priority": message.priority},
         "exception_type": outcome.values.get("exception_type"),
         "exception_message": outcome.values.get("exception_message"),

@@ -8,6 +8,7 @@ from typing import Any
 from kombu.utils.json import dumps
 
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, replay_number
+from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.worker.arguments import to_wire
 
 
@@ -18,7 +19,7 @@ def encoded(value: Any) -> bytes:
 
 def readable(value: Any) -> Any:
     """Arguments as plain JSON for people and SQL: money and times as text."""
-    return json.loads(storable(json.dumps(to_wire(value), default=str, ensure_ascii=False)))
+    return storable_json(json.loads(json.dumps(to_wire(value), default=str)))
 
 
 def result_columns(result: Any, celery_state: str, traceback: str | None) -> dict[str, Any]:
@@ -67,12 +68,6 @@ def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any)
         "replay": replay_number(request),
         "enqueued_at": datetime.fromisoformat(enqueued) if enqueued else None,
     }
-
-
-def storable(text: str) -> str:
-    """Text as Postgres can hold it: no NUL, plain or escaped in JSON, and no lone surrogate."""
-    clean = text.replace("\x00", "\ufffd").replace("\\u0000", "\\ufffd")
-    return clean.encode("utf-8", "replace").decode("utf-8")
 
 
 def now() -> datetime:
