@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from reliable_tasks.store.tables import attempts, suppressed
 
@@ -17,6 +17,14 @@ def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """All attempts of a task, oldest first."""
     query = select(attempts).where(attempts.c.task_id == task_id).order_by(attempts.c.id)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def lost(connection: Connection, task_id: str, replay: int) -> int:
+    """How many executions of a task have died with their worker, since its last replay."""
+    query = select(func.count()).where(
+        attempts.c.task_id == task_id, attempts.c.replay == replay, attempts.c.state == "lost"
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def suppress(connection: Connection, task_id: str, task_name: str, key: str | None, kind: str) -> None:

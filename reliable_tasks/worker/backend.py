@@ -1,9 +1,11 @@
 """The result backend `reliable+postgresql://...`: Celery's interface to our results, for any Celery application."""
 
+import time
 from typing import Any
 
 from celery import states as celery_states
 from celery.backends.base import BaseBackend
+from celery.exceptions import TimeoutError
 from celery.result import result_from_tuple
 from kombu.utils.json import dumps, loads
 
@@ -99,9 +101,28 @@ class ReliableBackend(BaseBackend):
         }
         return dict(self.meta_from_decoded(meta))
 
-    def wait_for(self, task_id: str, timeout: Any = None, interval: float = 0.5, **options: Any) -> Any:
-        """As Celery's, but asking fifty times a second instead of twice."""
-        return super().wait_for(task_id, timeout=timeout, interval=min(interval, _POLL_SECONDS), **options)
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_interval: Any = None,
+    ) -> Any:
+        """As Celery's, but asking fifty times a second at first, and with a timeout that counts the asking too."""
+        self._ensure_not_eager()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = min(interval, _POLL_SECONDS)
+        while True:
+            meta = self.get_task_meta(task_id)
+            if meta["status"] in celery_states.READY_STATES:
+                return meta
+            if on_interval:
+                on_interval()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError("The operation timed out.")
+            time.sleep(pause)
+            pause = min(pause * 1.1, max(interval, _POLL_SECONDS))
 
     def _forget(self, task_id: str) -> None:
         with begin(self.engine) as connection:

@@ -32,20 +32,23 @@ class Execution:
     steps: Any = None
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     stored: Any = _NOTHING
-    doubt: bool = field(
-        init=False
-    )  # an earlier call may have happened, and nobody has said yet that it did not
+    begun: bool = False
+    # an earlier call may have happened, and nobody has said yet that it did not
+    doubt: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.doubt = self.owned.may_have_acted
+        caller = current_unit.get()
+        self.unit.task_ids = frozenset({self.call.task_id}) | (caller.task_ids if caller else frozenset())
 
     def run(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Call the user's function in its context; classify its failure; ask for a retry where that is decided."""
+        self.begun = True
         if self.stored is not _NOTHING:
             return self.stored
         mark = self.unit.mark()
         try:
-            return self._probed(task, args, kwargs)
+            return self.call_once(task, args, kwargs)
         except CeleryRetry:
             # only the retry itself survives: what else was sent belongs to an effect that is undone
             del self.unit.messages[mark : self.unit.mark() - 1]
@@ -60,7 +63,8 @@ class Execution:
                 raise task.retry(exc=failure, countdown=self.unit.decision.delay_seconds) from failure
             raise
 
-    def _probed(self, task: Any, args: Any, kwargs: Any) -> Any:
+    def call_once(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Call the user's function; after doubt only when the other side was asked, or takes our key twice."""
         arguments = task.reliable_arguments.bind(args, kwargs)
         options = task.reliable_options
         if self.doubt and options.effects is Effects.EXTERNAL:

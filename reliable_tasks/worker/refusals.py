@@ -15,8 +15,9 @@ from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.rows import failure_columns, now, request_columns
-from reliable_tasks.worker.steps import Expired, NotYet, Poison, ShortTransactions, Withdrawn
+from reliable_tasks.worker.steps import ShortTransactions
 from reliable_tasks.worker.unit import current_unit
+from reliable_tasks.worker.verdicts import Expired, NotYet, Poison, Withdrawn
 
 _AFTER_LEASE = timedelta(milliseconds=200)
 
@@ -51,7 +52,8 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
             return _dead(call, error, f"key_{state}", suppressed="duplicate")
         case Poison(owned=owned):
             error = ExecutionError(
-                f"executions of the key {call.key} died with their worker too often",
+                f"executions of {f'the key {call.key}' if call.key else 'this task'} "
+                "died with their worker too often",
                 hint="run it apart, find what kills the process, then replay it",
             )
             outcome = _dead(call, error, "poison")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -14,40 +14,20 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
-from reliable_tasks.store import claims, results
+from reliable_tasks.store import attempts, claims, results
 from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.worker.call import Call, Delivery
+from reliable_tasks.worker.keyless import keyless, lost_attempt
 from reliable_tasks.worker.outcome import Outcome
 from reliable_tasks.worker.recording import record, refuse_cancelled
 from reliable_tasks.worker.rows import now, request_columns
 from reliable_tasks.worker.runtime import Runtime
+from reliable_tasks.worker.verdicts import Expired, NotYet, Poison, Withdrawn, worthless
 
 log = structlog.get_logger("reliable_tasks.worker")
 
 LOCK_WAIT_SECONDS = 2
-
-
-class NotYet:
-    """The message is not due; whoever sent it did not use our outbox."""
-
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-
-
-class Withdrawn:
-    """The task has ended before it began: cancelled, expired, or it is a redelivery of a recorded end."""
-
-
-class Expired:
-    """The sender's time is over, and nothing has been done yet."""
-
-
-class Poison:
-    """Executions of this key have died with their workers too often."""
-
-    def __init__(self, owned: claims.Owned) -> None:
-        self.owned = owned
 
 
 class ShortTransactions:
@@ -75,6 +55,8 @@ class ShortTransactions:
         with self.connection() as connection:
             verdict = self._take(connection, call, crashes)
             if isinstance(verdict, claims.Owned):
+                if verdict.takeover:
+                    attempts.add(connection, lost_attempt(call, verdict.attempt - 1))
                 self._say_running(connection, call, verdict)
             return verdict
 
@@ -125,14 +107,10 @@ class ShortTransactions:
         state = results.get(connection, call.task_id)
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
-        if _worthless(call, database_now(connection)):
+        if worthless(call, database_now(connection)):
             return Expired()
         if call.options is None or call.key is None:
-            ended = state is not None and state["state"] in ("succeeded", "failed", "dead")
-            # a part of a chain that failed with the part before it, which was replayed
-            ended = ended and state is not None and state["reason"] != results.PREDECESSOR
-            repeated = ended and state is not None and state["replay"] >= call.replay
-            return Withdrawn() if repeated else claims.Owned(0, _attempt_of(call), False, False)
+            return keyless(connection, call, state)
         self.request = claims.ClaimRequest(
             task_name=call.task.name,
             key=call.key,
@@ -157,7 +135,8 @@ class ShortTransactions:
             "idempotency_key": call.key,
             "attempt": owned.attempt,
             "started_at": now(),
-            "celery_state": None,
+            # what an earlier end of the same task has left
+            **dict.fromkeys(("celery_state", "finished_at", "reason", "exception_type", "exception_message")),
         }
         if not results.store(connection, call.task_id, TaskState.RUNNING, running):
             refuse_cancelled(connection, call.task_id)
@@ -244,15 +223,3 @@ def steps_for(runtime: Runtime, task: Any) -> ShortTransactions:
     if options is not None and options.effects is not Effects.EXTERNAL:
         return OneTransaction(runtime)
     return ShortTransactions(runtime)
-
-
-def _attempt_of(call: Call) -> int:
-    return int(call.delivery.request.get("retries") or 0) + 1
-
-
-def _worthless(call: Call, moment: datetime) -> bool:
-    """Whether it has expired; a task that an operator replays, or that may have called something, has not."""
-    if call.expires_at is None or call.expires_at > moment or call.replay:
-        return False
-    external = call.options is not None and call.options.effects is Effects.EXTERNAL
-    return not (external and (call.delivery.redelivered or _attempt_of(call) > 1))

@@ -7,8 +7,10 @@ from typing import Any
 
 from celery import Task
 
+from reliable_tasks.store.identity import new_id
 from reliable_tasks.worker.arguments import Arguments, to_wire
 from reliable_tasks.worker.options import TaskOptions
+from reliable_tasks.worker.unit import current_unit
 
 
 class ReliableTask(Task):
@@ -36,7 +38,15 @@ class ReliableTask(Task):
         ):
             bound = self.reliable_arguments.bind(args or (), kwargs or {})
             self.reliable_options.key_for(bound)
-        return super().apply_async(to_wire(list(args or ())), to_wire(dict(kwargs or {})), **options)
+        send = functools.partial(
+            super().apply_async, to_wire(list(args or ())), to_wire(dict(kwargs or {})), **options
+        )
+        unit = current_unit.get()
+        if unit is None or not self.app.conf.task_always_eager:
+            return send()
+        task_id = options.get("task_id") or str(new_id())
+        unit.after_commit.append(functools.partial(send, task_id=task_id))
+        return self.AsyncResult(task_id)
 
     @staticmethod
     def _partial(options: dict[str, Any]) -> bool:
@@ -65,7 +75,8 @@ def idempotent_run(function: Callable[..., Any], *, bind: bool) -> Callable[...,
         from reliable_tasks.worker.inline import run_inline
 
         execution = current_execution.get()
-        if execution is None or execution.call.task.name != self.name:
+        # a task that calls itself, as a function, is another call with a key of its own
+        if execution is None or execution.begun or execution.call.task.name != self.name:
             return run_inline(self, args, kwargs)
         return execution.run(self, args, kwargs)
 

@@ -8,10 +8,12 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
-from reliable_tasks.store.engine import is_outage
+from reliable_tasks.store import attempts
+from reliable_tasks.store.engine import begin, is_outage
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.unrecorded import unrecorded
 
 logger = get_logger("reliable_tasks.worker")
 
@@ -44,13 +46,15 @@ def trace(
         with attempt:
             try:
                 settlement = process(app.runtime, task, delivery)
-            except Fenced:
-                # the owner of the key records its end; this delivery has nothing to add
+            except Fenced as reason:
+                # the owner of the key records its end; this delivery only says that it was there
+                logger.warning("Task %s[%s]: %s", task_name, task_id, reason.message)
+                with begin(app.runtime.engine) as connection:
+                    attempts.suppress(connection, task_id, task_name, None, "fenced")
                 settlement = Settlement.ACK
             except Exception as error:
                 if is_outage(error):
                     raise
                 # said here and not by raising: a pool of threads would never settle the delivery
-                logger.exception("Task %s[%s] could not be recorded: it comes again", task_name, task_id)
-                settlement = Settlement.REQUEUE
+                settlement = unrecorded(app.runtime, delivery, error)
     return 0, settlement.value, time.monotonic() - started

@@ -1,5 +1,6 @@
 """What one delivery does, collected while it runs and written in one commit: results and messages."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,11 @@ class UnitOfWork:
     results: list[StoredResult] = field(default_factory=list)
     decision: Decision | None = None
     failure: BaseException | None = None
+    task_ids: frozenset[str] = frozenset()
+    """The task that runs, and those that called it as a function."""
+
+    after_commit: list[Callable[[], Any]] = field(default_factory=list)
+    """Eager mode only: tasks that run here when this one has committed."""
 
     def mark(self) -> int:
         """The point to which `drop_after` returns."""

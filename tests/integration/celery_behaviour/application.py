@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from sqlalchemy import text
 
 from reliable_tasks import (
@@ -130,6 +130,34 @@ def progress(self: Any, name: str) -> str:
     return "all"
 
 
+@app.task(bind=True)
+def replaced(self: Any, x: int, y: int) -> None:
+    raise self.replace(add.s(x, y))
+
+
+@app.task
+def reject(message: str) -> None:
+    raise Reject(message, requeue=False)
+
+
+@app.task(rate_limit="20/s")
+def limited(x: int) -> int:
+    return x
+
+
+@app.task
+def die(name: str) -> None:
+    mark(name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def fail_until(name: str) -> str:
+    if not (PLACE / f"{name}-good").exists():
+        raise ValueError("not good yet")
+    return name
+
+
 @app.task(ignore_result=True)
 def quiet(name: str) -> str:
     mark(name)
@@ -241,6 +269,12 @@ def pay_bound(self: Any, ctx: TaskContext, order: str) -> list[Any]:
     if mark(order) == 1:
         raise self.retry(countdown=0.05)
     return [self.name, self.request.id, ctx.attempt]
+
+
+@app.idempotent_task(key="part:{order}{number}", effects="database")
+def pay_parts(ctx: TaskContext, order: str, number: int) -> list[str]:
+    _effect(ctx, f"{order}{number}")
+    return [f"{order}{number}", *(pay_parts(order, number - 1) if number else [])]
 
 
 @app.idempotent_task(key="never:{order}", effects="database", retry=QUICK)

@@ -7,6 +7,7 @@ from celery import chain, chord, group
 from celery.exceptions import ChordError
 from celery.result import AsyncResult, GroupResult
 
+from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from tests.waiting import wait_until
 
 SECONDS = 20
@@ -94,3 +95,17 @@ def test_a_chain_of_idempotent_tasks(tasks: Any, database: Any, unique: str) -> 
     sent = chain(tasks.pay.si(unique + "a"), tasks.pay.si(unique + "b")).delay()
     assert sent.get(timeout=SECONDS)["order"] == unique + "b"
     assert (database.effects(unique + "a"), database.effects(unique + "b")) == (1, 1)
+
+
+def test_a_chain_goes_on_after_a_replay(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+    sent = chain(tasks.fail_until.si(unique), tasks.leave.s(), tasks.echo.s()).delay()
+    with pytest.raises(ValueError, match="not good yet"):
+        sent.get(timeout=SECONDS)
+    marks.leave(f"{unique}-good")
+    letter = database.dead_letter(sent.parent.parent.id)
+    replays = replay(
+        tasks.app.runtime.engine, [letter["id"]], Operator("a test"), Known(queue=lambda name: True)
+    )
+    assert [done.outcome for done in replays] == ["replayed"]
+    wait_until(lambda: database.state(sent.id) == "succeeded", "the end of the chain")
+    assert marks.count(unique) == 1

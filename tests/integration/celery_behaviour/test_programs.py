@@ -1,6 +1,7 @@
 """Celery's programs: pools, beat, a broker user without rights, a broker without queues."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,6 +138,22 @@ def refusal(around: Surroundings, *options: str) -> tuple[int, list[str]]:
         check=False,
     )
     return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_a_warm_shutdown_lets_the_running_task_end(apart: Surroundings, unique: str) -> None:
+    database, ended = Database(apart.database_url), apart.place / f"{unique}-ended"
+    with services(apart):
+        with worker(apart, "first", "-c", "1") as process:
+            sent = call(apart, f"from {APPLICATION} import hold; print(hold.delay({unique!r}).id)").strip()
+            wait_until(lambda: (apart.place / f"{unique}-began").exists(), "the task runs")
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: "Warm shutdown" in apart.log("first"), "the worker stops")
+            (apart.place / f"{unique}-go").touch()
+            assert process.wait(30) == 0
+        assert database.state(sent) == "succeeded"
+        with worker(apart, "second", "-c", "1"):
+            assert call(apart, CALLER, unique).split() == ["5", unique, "7"]
+    assert len(ended.read_text().splitlines()) == 1
 
 
 def test_beat_sends_our_tasks(tasks: Any, around: Surroundings, marks: Any, tmp_path: Any) -> None:

@@ -105,3 +105,27 @@ def test_a_hard_time_limit_rolls_a_database_effect_back(tasks: Any, database: An
 def test_a_hard_time_limit_tells_the_errback(tasks: Any, marks: Any, unique: str) -> None:
     tasks.hard.apply_async((unique,), link_error=tasks.heard.s(f"{unique}-heard"))
     wait_until(lambda: marks.count(f"{unique}-heard") == 1, "the errback")
+
+
+def test_replace_goes_on_as_another_task(tasks: Any) -> None:
+    assert tasks.replaced.delay(3, 4).get(timeout=SECONDS) == 7
+
+
+def test_a_rejected_task_is_a_dead_letter(tasks: Any, database: Any) -> None:
+    sent = tasks.reject.delay("no")
+    wait_until(lambda: database.state(sent.id) == "dead", "it is dead")
+    assert database.dead_letter(sent.id)["reason"] == "rejected"
+
+
+def test_a_rate_limit_lets_all_through(tasks: Any) -> None:
+    sent = [tasks.limited.delay(number) for number in range(4)]
+    assert [one.get(timeout=SECONDS) for one in sent] == [0, 1, 2, 3]
+
+
+def test_a_task_that_kills_its_process_is_poison_at_last(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
+    sent = tasks.die.delay(unique)
+    wait_until(lambda: database.state(sent.id) == "dead", "it is dead", 60)
+    assert database.result(sent.id)["reason"] == "poison"
+    assert marks.count(unique) == 6

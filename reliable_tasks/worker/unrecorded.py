@@ -1,0 +1,46 @@
+"""Deliveries whose rows the database refuses, though it is there: tried a few times, then dead with the error."""
+
+import time
+
+from celery.utils.log import get_logger
+
+from reliable_tasks.model.states import TaskState
+from reliable_tasks.store.engine import begin
+from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.outcome import Outcome, Settlement
+from reliable_tasks.worker.recording import record
+from reliable_tasks.worker.rows import failure_columns, now, request_columns
+from reliable_tasks.worker.runtime import Runtime
+
+logger = get_logger("reliable_tasks.worker")
+
+DELIVERIES = 4
+PAUSE_SECONDS = 0.5
+"""So that a message that cannot be recorded does not spin between broker and worker."""
+
+
+def unrecorded(runtime: Runtime, delivery: Delivery, error: Exception) -> Settlement:
+    """Send it back, since a deadlock or a failover passes; the last time make it a dead letter."""
+    logger.error("Task %s[%s] could not be recorded", delivery.task_name, delivery.task_id, exc_info=error)
+    if int(delivery.headers.get("x-delivery-count") or 0) + 1 < DELIVERIES:
+        time.sleep(PAUSE_SECONDS)
+        return Settlement.REQUEUE
+    outcome = Outcome(
+        Settlement.REJECT,
+        state=TaskState.DEAD,
+        values={
+            **request_columns(delivery.request, delivery.queue, [], {}),
+            **failure_columns(error),
+            "reason": "unrecordable",
+            "finished_at": now(),
+        },
+        dead_reason="unrecordable",
+    )
+    try:
+        with begin(runtime.engine) as connection:
+            record(connection, delivery, outcome, None)
+    except Exception:
+        logger.exception("Task %s[%s] cannot be dead either", delivery.task_name, delivery.task_id)
+        time.sleep(PAUSE_SECONDS)
+        return Settlement.REQUEUE
+    return outcome.settlement
