@@ -68,7 +68,7 @@ def run(
         "failed_without_way_back": states.get("FAILURE", 0),
         "results": states,
         "kills": dict(done.kills),
-        "restarts": {**done.restarts, "bank": deployment.bank_restarts},
+        "restarts": {**done.restarts, **deployment.restarts},
         "settings": control.settings(),
     }
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from reliable_tasks.dev.processes import ProcessId, children, end, spawn, wait_e
 
 RUN = "PAYMENTS_RUN"
 _STOP_SECONDS = 8.0
+SUPERVISION_SECONDS = 0.3
 
 
 class Program:
@@ -144,9 +146,9 @@ class Deployment:
             self.env,
             folder,
         )
-        self.bank_restarts = 0
+        self.restarts: Counter[str] = Counter()
         self._stop = threading.Event()
-        self._watch = threading.Thread(target=self._keep_bank, name="bank", daemon=True)
+        self._watch = threading.Thread(target=self._keep_running, name="supervisor", daemon=True)
 
     @property
     def workers(self) -> list[Program]:
@@ -155,29 +157,32 @@ class Deployment:
 
     def start(self) -> None:
         """Start everything."""
-        self.bank.start()
-        self._watch.start()
-        for program in self.programs.values():
+        for program in self._all():
             program.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """End everything, orphans of killed programs included."""
         self._stop.set()
         if self._watch.is_alive():
             self._watch.join()
-        programs = [*self.programs.values(), self.bank]
-        for program in programs:
+        for program in self._all():
             program.ask_to_stop()
-        for program in programs:
+        for program in self._all():
             program.stop()
         for process in with_variable(RUN, self._run):
             end(process, [])
 
-    def _keep_bank(self) -> None:
-        while not self._stop.wait(0.1):
-            if not self.bank.alive:
-                self.bank_restarts += 1
-                self.bank.start()
+    def _all(self) -> list[Program]:
+        return [self.bank, *self.programs.values()]
+
+    def _keep_running(self) -> None:
+        """Start again what has ended, as the supervisor of any deployment does."""
+        while not self._stop.wait(SUPERVISION_SECONDS):
+            for program in self._all():
+                if not program.alive:
+                    self.restarts[program.name] += 1
+                    program.start()
 
 
 def clean_environment() -> dict[str, str]:

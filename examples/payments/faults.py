@@ -65,7 +65,6 @@ class Faults:
         self._say(f"  kill -9 {program.name}")
         program.kill()
         self.kills[fault] += 1
-        program.start()
         return True
 
     def _kill_pool_child(self) -> bool:

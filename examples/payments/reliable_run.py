@@ -170,7 +170,7 @@ def _count(
         },
         "reused_keys": len(workload.reused),
         "kills": dict(done.kills),
-        "restarts": {**done.restarts, "bank": deployment.bank_restarts},
+        "restarts": {**done.restarts, **deployment.restarts},
         "failures": failures,
         "passed": not failures,
     }
