@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import QueueNotFound
 
-from reliable_tasks.errors import UnknownQueue
+from reliable_tasks.errors import TaskDeclarationError, UnknownQueue
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Effects, Retry
 from reliable_tasks.model.shape import Topology
@@ -23,6 +23,9 @@ from reliable_tasks.worker.publishing import Sender, due_time, redirect
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
+
+_KEPT = ("acks_late", "reject_on_worker_lost")
+"""Celery's options that are always on for idempotent tasks."""
 
 
 class ReliableCelery(Celery):
@@ -132,6 +135,14 @@ class ReliableCelery(Celery):
         declared = TaskOptions(
             key, Effects(effects), queue, retry or Retry(), on_uncertain, lease, dead_letter, max_crashes
         )
+        lossy = [name for name in _KEPT if not options.get(name, True)] + (
+            ["acks_on_failure"] if options.get("acks_on_failure") else []
+        )
+        if lossy:
+            raise TaskDeclarationError(
+                f"{', '.join(lossy)} would let a message go before its task is recorded",
+                hint="leave it out: a message is settled after the commit",
+            )
         if queue is not None:
             self.runtime.topology.work_queue(queue)
             options["queue"] = queue
@@ -159,7 +170,7 @@ class ReliableCelery(Celery):
         options.pop("producer", None)
         options.pop("connection", None)
         options["task_id"] = options.get("task_id") or str(new_id())
-        sender = Sender(self.runtime.send_now_or_when_due, due_at, self.runtime.topology.default_queue)
+        sender = Sender(self.runtime.send_now_or_when_due, due_at, self.runtime.topology)
         try:
             return super().send_task(name, args, kwargs, producer=sender, **options)
         except QueueNotFound as error:

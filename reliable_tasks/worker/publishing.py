@@ -13,6 +13,7 @@ from typing import Any
 from kombu.serialization import dumps
 
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, Message
+from reliable_tasks.model.shape import Topology
 from reliable_tasks.worker.unit import current_unit
 
 Sink = Callable[[Message], None]
@@ -44,11 +45,11 @@ class _NoConnection:
 class Sender:
     """Stands in for kombu's Producer: makes a Message of what Celery publishes and gives it to the right sink."""
 
-    def __init__(self, direct: Sink, due_at: datetime | None, default_queue: str) -> None:
+    def __init__(self, direct: Sink, due_at: datetime | None, topology: Topology) -> None:
         self.connection = _NoConnection()
         self._direct = direct
         self._due_at = due_at
-        self._default_queue = default_queue
+        self._topology = topology
 
     def publish(
         self,
@@ -71,7 +72,10 @@ class Sender:
         headers.pop("eta", None)  # the outbox holds it until then; a worker would hold it in memory
         headers[ENQUEUED_AT] = datetime.now(UTC).isoformat()
         headers.setdefault(CORRELATION_ID, headers.get("root_id") or headers.get("id", ""))
-        queue = declare[0].name if declare else self._default_queue
+        queue = declare[0].name if declare else self._topology.default_queue
+        if declare:
+            # now and not in the relay, where nobody would hear of it
+            self._topology.work_queue(queue).level(priority or None)
         message = Message(
             task_id=str(headers["id"]),
             task_name=str(headers["task"]),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeLimitExceeded
 
+from reliable_tasks.errors import ArgumentError, TaskDeclarationError, UnknownQueue
 from tests.waiting import wait_until
 
 SECONDS = 20
@@ -78,6 +79,21 @@ def test_a_priority_set_on_a_signature(tasks: Any) -> None:
     assert sent.get(timeout=SECONDS)["priority"] == 2
 
 
+def test_a_priority_that_the_queue_does_not_have(tasks: Any) -> None:
+    with pytest.raises(ArgumentError, match="no priority 9"):
+        tasks.who.apply_async(queue="payments", priority=9)
+
+
+def test_a_queue_that_is_not_declared(tasks: Any) -> None:
+    with pytest.raises(UnknownQueue, match="nowhere"):
+        tasks.who.apply_async(queue="nowhere")
+
+
+def test_options_that_would_lose_messages(tasks: Any) -> None:
+    with pytest.raises(TaskDeclarationError, match="acks_late"):
+        tasks.app.idempotent_task(key="{x}", acks_late=False)(lambda ctx, x: x)
+
+
 def test_a_task_id_of_any_form(tasks: Any, unique: str) -> None:
     assert tasks.add.apply_async((1, 2), task_id=f"order {unique}").get(timeout=SECONDS) == 3
 
@@ -129,3 +145,18 @@ def test_a_task_that_kills_its_process_is_poison_at_last(
     wait_until(lambda: database.state(sent.id) == "dead", "it is dead", 60)
     assert database.result(sent.id)["reason"] == "poison"
     assert marks.count(unique) == 6
+
+
+def test_what_cannot_be_recorded_is_dead_at_last(tasks: Any, database: Any, unique: str) -> None:
+    database.rows(
+        f"""CREATE FUNCTION {unique}() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.task_id = '{unique}' THEN RAISE EXCEPTION 'not with me'; END IF; RETURN NEW; END $$"""
+    )
+    database.rows(
+        f"CREATE TRIGGER {unique} BEFORE INSERT ON reliable_tasks.attempts FOR EACH ROW EXECUTE FUNCTION {unique}()"
+    )
+    tasks.pay.apply_async((unique,), task_id=unique)
+    wait_until(lambda: database.state(unique) == "dead", "it is dead")
+    assert database.result(unique)["reason"] == "unrecordable"
+    assert "not with me" in database.dead_letter(unique)["exception_message"]
+    assert database.effects(unique) == 0
