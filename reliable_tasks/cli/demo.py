@@ -49,7 +49,7 @@ def demo(
 
     Exit code 1 when an order was lost or paid twice.
     """
-    module = _load()
+    module = load_demo()
     report = module.run_demo(orders_file, count, seed, faults=faults, keep=keep, say=_with_time())
     print_record(report if output == "json" else _summary(report), output)
     for failure in report["failures"]:
@@ -68,7 +68,7 @@ def _with_time() -> Callable[[str], None]:
     return lambda text: say(f"{time.monotonic() - started:6.1f} s  {text}")
 
 
-def _load() -> Any:
+def load_demo() -> Any:
     """The demo's module, from the installed package or from the checkout that this program runs from."""
     package = Path(__file__).resolve().parent.parent
     for root in (package / "_examples", package.parent):

@@ -66,3 +66,29 @@ def test_the_installed_wheel_finds_its_own_revisions(wheel: Path, tmp_path: Path
     location, newest = done.stdout.split()
     assert Path(location) == site / "reliable_tasks" / "_alembic"
     assert newest != "None"
+
+
+def test_the_installed_wheel_brings_the_demo_with_its_topology(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "from reliable_tasks.cli.demo import load_demo\n"
+        "print(load_demo().__file__)\n"
+        "import topology\n"
+        "print(topology.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    packaged = site / "reliable_tasks" / "_examples"
+    assert done.stdout.split() == [
+        str(packaged / "examples" / "payments" / "demo.py"),
+        str(packaged / "topology" / "__init__.py"),
+    ]
