@@ -42,6 +42,10 @@ class Topology:
         object.__setattr__(self, "queues", tuple(self.queues))
         check_shape(self.exchanges, self.queues, self.default_queue)
 
+    def has_queue(self, name: str) -> bool:
+        """Whether a work queue of this name is declared."""
+        return any(queue.name == name for queue in self.queues)
+
     def work_queue(self, name: str) -> Queue:
         """The work queue of this name.
 

@@ -48,6 +48,25 @@ class ReliableTask(Task):
         unit.after_commit.append(functools.partial(send, task_id=task_id))
         return self.AsyncResult(task_id)
 
+    def signature_from_request(
+        self,
+        request: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """As Celery's, for a retry; but it stays in its declared queue, at its priority.
+
+        Celery would repeat exchange and routing key, which are those of one level on one version of the broker.
+        """
+        request = request or self.request
+        name, _level = self.app.queue_and_level((request.delivery_info or {}).get("routing_key") or "")
+        if queue is None and self.app.runtime.topology.has_queue(name):
+            queue = name
+            options.setdefault("priority", getattr(request, "rt_priority", None))
+        return super().signature_from_request(request, args, kwargs, queue, **options)
+
     @staticmethod
     def _partial(options: dict[str, Any]) -> bool:
         return bool(options.get("chord") or options.get("retries"))

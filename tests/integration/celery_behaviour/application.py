@@ -131,6 +131,13 @@ def progress(self: Any, name: str) -> str:
 
 
 @app.task(bind=True)
+def where(self: Any, name: str) -> list[Any]:
+    if mark(name) == 1:
+        raise self.retry(countdown=0.05)
+    return [2, self.request.rt_priority, self.request.delivery_info["routing_key"]]
+
+
+@app.task(bind=True)
 def replaced(self: Any, x: int, y: int) -> None:
     raise self.replace(add.s(x, y))
 
@@ -275,6 +282,13 @@ def pay_bound(self: Any, ctx: TaskContext, order: str) -> list[Any]:
 def pay_parts(ctx: TaskContext, order: str, number: int) -> list[str]:
     _effect(ctx, f"{order}{number}")
     return [f"{order}{number}", *(pay_parts(order, number - 1) if number else [])]
+
+
+@app.idempotent_task(key="where:{order}", effects="database", bind=True, retry=QUICK)
+def where_once(self: Any, ctx: TaskContext, order: str) -> list[Any]:
+    if mark(order) == 1:
+        raise TransientError("not yet")
+    return [ctx.attempt, self.request.rt_priority, self.request.delivery_info["routing_key"]]
 
 
 @app.idempotent_task(key="never:{order}", effects="database", retry=QUICK)

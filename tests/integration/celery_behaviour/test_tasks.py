@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeLimitExceeded
 
+from reliable_tasks.dev import Stack
 from reliable_tasks.errors import ArgumentError, TaskDeclarationError, UnknownQueue
+from reliable_tasks.model.capabilities import Capabilities
 from tests.waiting import wait_until
 
 SECONDS = 20
@@ -82,6 +84,16 @@ def test_a_priority_set_on_a_signature(tasks: Any) -> None:
 def test_a_priority_that_the_queue_does_not_have(tasks: Any) -> None:
     with pytest.raises(ArgumentError, match="no priority 9"):
         tasks.who.apply_async(queue="payments", priority=9)
+
+
+@pytest.mark.parametrize("task", ["where", "where_once"])
+def test_a_retry_keeps_queue_and_priority(
+    tasks: Any, reliable_stack: Stack, database: Any, unique: str, task: str
+) -> None:
+    levels_apart = not Capabilities.for_version(reliable_stack.rabbitmq_version).strict_priorities
+    sent = getattr(tasks, task).apply_async((unique,), queue="payments", priority=2)
+    assert sent.get(timeout=SECONDS) == [2, 2, "payments.p2" if levels_apart else "payments"]
+    assert (database.result(sent.id)["queue"], database.result(sent.id)["priority"]) == ("payments", 2)
 
 
 def test_a_queue_that_is_not_declared(tasks: Any) -> None:
