@@ -9,6 +9,7 @@ from celery.exceptions import Retry as CeleryRetry
 from structlog.contextvars import bound_contextvars
 
 from reliable_tasks.errors import PermanentError, TransientError, UncertainEffect
+from reliable_tasks.model.envelope import CORRELATION_ID
 from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store.claims import Owned
@@ -39,6 +40,7 @@ class Execution:
     def __post_init__(self) -> None:
         self.doubt = self.owned.may_have_acted
         caller = current_unit.get()
+        self.unit.correlation_id = self.call.delivery.request.get(CORRELATION_ID)
         self.unit.task_ids = frozenset({self.call.task_id}) | (caller.task_ids if caller else frozenset())
 
     def run(self, task: Any, args: Any, kwargs: Any) -> Any:

@@ -70,8 +70,11 @@ class Sender:
         content_type, content_encoding, payload = dumps(body, serializer)
         headers = {name: value for name, value in (headers or {}).items() if value is not None}
         headers.pop("eta", None)  # the outbox holds it until then; a worker would hold it in memory
-        headers[ENQUEUED_AT] = datetime.now(UTC).isoformat()
-        headers.setdefault(CORRELATION_ID, headers.get("root_id") or headers.get("id", ""))
+        if not headers.get("retries") or ENQUEUED_AT not in headers:
+            headers[ENQUEUED_AT] = datetime.now(UTC).isoformat()
+        unit = current_unit.get()
+        case = (unit.correlation_id if unit else None) or headers.get("root_id") or headers.get("id", "")
+        headers.setdefault(CORRELATION_ID, case)
         queue = declare[0].name if declare else self._topology.default_queue
         if declare:
             # now and not in the relay, where nobody would hear of it

@@ -27,6 +27,9 @@ class UnitOfWork:
     results: list[StoredResult] = field(default_factory=list)
     decision: Decision | None = None
     failure: BaseException | None = None
+    correlation_id: str | None = None
+    """The business case of the task that runs, for what it sends."""
+
     task_ids: frozenset[str] = frozenset()
     """The task that runs, and those that called it as a function."""
 

@@ -59,3 +59,27 @@ def test_a_probe_decides(
 def test_call_again_calls_again(tasks: Any, marks: Any, unique: str, mishap: str) -> None:
     assert tasks.tell_again.delay(unique, mishap).get(timeout=SECONDS) == "call 2"
     assert marks.count(f"{unique}-called") == 2
+
+
+def test_a_duplicate_of_a_running_call_waits_for_its_result(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
+    first = tasks.tell.delay(unique, "hold")
+    wait_until(lambda: marks.count(f"{unique}-began"), "the call runs")
+    second = tasks.tell.delay(unique, "hold")
+    wait_until(lambda: "busy" in database.suppressed(second.id), "the second was told to wait")
+    marks.leave(f"{unique}-go")
+    with pytest.raises(RuntimeError, match="the line was cut"):
+        first.get(timeout=SECONDS)
+    with pytest.raises(Exception, match="uncertain"):
+        second.get(timeout=SECONDS)
+    assert marks.count(f"{unique}-called") == 1
+
+
+def test_a_lost_attempt_is_written_by_the_next(tasks: Any, database: Any, marks: Any, unique: str) -> None:
+    sent = tasks.tell_again.delay(unique, "kill")
+    assert sent.get(timeout=SECONDS) == "call 2"
+    assert [(row["attempt"], row["state"]) for row in database.attempts(sent.id)] == [
+        (1, "lost"),
+        (2, "succeeded"),
+    ]

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from reliable_tasks import PermanentError
+from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from tests.waiting import wait_until
 
 SECONDS = 20
+ANY = Known(queue=lambda name: True)
 
 
 def test_a_duplicate_gets_the_stored_result(tasks: Any, database: Any, unique: str) -> None:
@@ -104,3 +106,37 @@ def test_a_process_killed_in_a_database_effect(tasks: Any, database: Any, marks:
     marks.leave(f"{unique}-go")
     assert sent.get(timeout=SECONDS) == unique
     assert database.effects(unique) == 1
+
+
+def test_a_replay_that_is_retried_and_dies_is_a_dead_letter_of_its_own(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
+    sent = tasks.pay_at_last.delay(unique, 99)
+    wait_until(lambda: database.state(sent.id) == "dead", "it is dead")
+    letter = database.dead_letter(sent.id)
+    assert [
+        done.outcome for done in replay(tasks.app.runtime.engine, [letter["id"]], Operator("a test"), ANY)
+    ]
+    query = "SELECT replay, state FROM reliable_tasks.dead_letters WHERE task_id = :id ORDER BY replay"
+    wait_until(lambda: len(database.rows(query, id=sent.id)) == 2, "it is dead again")
+    assert database.rows(query, id=sent.id) == [
+        {"replay": 0, "state": "dead_again"},
+        {"replay": 1, "state": "open"},
+    ]
+    assert marks.count(unique) == 6
+    assert [row["replay"] for row in database.attempts(sent.id)] == [0, 0, 0, 1, 1, 1]
+
+
+def test_headers_survive_a_retry(tasks: Any, database: Any, unique: str) -> None:
+    sent = tasks.where.apply_async((unique,), headers={"rt-correlation-id": "business case 7"})
+    sent.get(timeout=SECONDS)
+    assert database.result(sent.id)["correlation_id"] == "business case 7"
+
+
+def test_a_business_case_is_shared_by_what_a_task_sends(
+    tasks: Any, database: Any, marks: Any, unique: str
+) -> None:
+    sent = tasks.pay_at_last.apply_async((unique, 0), headers={"rt-correlation-id": unique})
+    sent.get(timeout=SECONDS)
+    query = "SELECT name FROM reliable_tasks.results WHERE correlation_id = :case AND state = 'succeeded'"
+    wait_until(lambda: len(database.rows(query, case=unique)) == 3, "the task and the two that it sent")
