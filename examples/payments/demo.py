@@ -19,6 +19,8 @@ from examples.payments.workload import Workload, make_workload
 from reliable_tasks.dev import Stack, default_folder, throwaway_stack
 from reliable_tasks.errors import InputFileError, OperationRefused
 
+KEPT = "kept-because-it-failed"
+
 
 def run_demo(
     orders_file: Path | None, count: int, seed: int, *, faults: bool, keep: bool, say: Say
@@ -38,7 +40,7 @@ def run_demo(
     workload = load_workload(orders_file, count, seed, faults=faults)
     for error in workload.bad_lines:
         say(f"  skipped: {error}")
-    with _stack(keep, say) as stack, _folder() as folder:
+    with _stack(keep, say) as stack, _folder(say) as folder:
         say(
             f"{len(workload.orders)} orders, {workload.amount} in all, sent as {workload.deliveries} messages"
         )
@@ -49,6 +51,8 @@ def run_demo(
         say("the same orders and faults on plain Celery")
         report["control"] = control_run.run(stack, folder / "control", workload, seed, faults=faults, say=say)
         report["versions"] = _versions(stack)
+        if not report["passed"]:
+            (folder / KEPT).touch()
     report["seed"] = seed
     report["seconds"] = round(time.monotonic() - started, 1)
     report["passed"] = report.pop("passed")
@@ -98,16 +102,20 @@ def _refuse_used(stack: Stack) -> None:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder(say: Say) -> Iterator[Path]:
+    """Where the programs of the run write; kept when it does not end as promised."""
     folder = Path(tempfile.mkdtemp(prefix="reliable-tasks-demo-"))
     for name in ("reliable", "control"):
         (folder / name).mkdir()
     try:
         yield folder
     except BaseException:
-        sys.stderr.write(f"logs: {folder}\n")
+        say(f"the logs are in {folder}")
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    if (folder / KEPT).exists():
+        say(f"the logs are in {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _versions(stack: Stack) -> dict[str, str]:

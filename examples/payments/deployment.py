@@ -17,6 +17,7 @@ from examples.payments.bank_client import BANK_ADDRESS
 from examples.payments.orders import Order
 from examples.payments.workload import as_fields
 from reliable_tasks.dev.processes import ProcessId, children, end, spawn, wait_ended, with_variable
+from reliable_tasks.errors import ServiceStartError
 
 RUN = "PAYMENTS_RUN"
 _STOP_SECONDS = 8.0
@@ -102,7 +103,7 @@ class Sender:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the sender has ended; its log is in the run's folder")
+            raise ServiceStartError("the sender of the demo has ended", hint=f"its log is {self._log.name}")
         return int(line)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from examples.payments.faults import Faults
 from examples.payments.workload import Workload
 from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
+from reliable_tasks.errors import ServiceStartError
 from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.operate import dead_letters
 from reliable_tasks.store.engine import create_engine
@@ -84,7 +85,7 @@ def _cli(words: list[str], environ: Mapping[str, str], folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"reliable-tasks {' '.join(words)} failed: {done.stderr.strip()}")
+        raise ServiceStartError(f"reliable-tasks {' '.join(words)} failed: {done.stderr.strip()}")
 
 
 class _Busy:

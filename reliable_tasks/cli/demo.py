@@ -1,5 +1,6 @@
 """`reliable-tasks demo`: pays orders under faults with services of its own, and prints what came of it."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 
 import rich_click as click
 
-from reliable_tasks.cli.output import print_record, say
+from reliable_tasks.cli.output import plain, print_record, print_rows, say
 from reliable_tasks.errors import ConfigurationError
 
 DEMO = "examples.payments.demo"
+APP = "examples.payments.app:app"
+OURS, PLAIN = "reliable_tasks", "plain Celery"
 SHOWN = (
     "orders", "deliveries", "effects", "lost", "double", "debits", "credits", "bank_charges",
     "bank_charges_double", "bank_charges_missing", "duplicates_suppressed", "conflicts", "dead_letters",
@@ -51,11 +54,15 @@ def demo(
     """
     module = load_demo()
     report = module.run_demo(orders_file, count, seed, faults=faults, keep=keep, say=_with_time())
-    print_record(report if output == "json" else _summary(report), output)
+    if output == "json":
+        print_record(report, output)
+    else:
+        _print_tables(report)
     for failure in report["failures"]:
         say(f"not kept: {failure}")
     if keep:
         say('look around:  eval "$(reliable-tasks dev env)"')
+        say(f"              {_application(module)}")
         say("              reliable-tasks results stats · dead-letters list · topology plan · doctor")
         say("              and at last: reliable-tasks dev down")
     say(f"{'PASS' if report['passed'] else 'FAIL'} in {report['seconds']} s")
@@ -68,6 +75,13 @@ def _with_time() -> Callable[[str], None]:
     return lambda text: say(f"{time.monotonic() - started:6.1f} s  {text}")
 
 
+def _application(module: Any) -> str:
+    """What leads other commands to the demo's application; its folder too, unless they run there anyway."""
+    root = Path(module.__file__).resolve().parents[2]
+    path = "" if root == Path.cwd() else f" PYTHONPATH={shlex.quote(str(root))}"
+    return f"export RELIABLE_TASKS_APP={APP}{path}"
+
+
 def load_demo() -> Any:
     """The demo's module, from the installed package or from the checkout that this program runs from."""
     package = Path(__file__).resolve().parent.parent
@@ -78,13 +92,26 @@ def load_demo() -> Any:
     raise ConfigurationError("the demo's code is not installed", hint="install the package anew")
 
 
-def _summary(report: dict[str, Any]) -> dict[str, Any]:
+def _print_tables(report: dict[str, Any]) -> None:
     control = report["control"]
-    lines = {name: f"{report[name]}   (plain Celery: {control.get(name, '-')})" for name in SHOWN}
-    rest = ("unfunded", "bad_lines", "kills", "restarts", "versions", "seconds", "passed")
-    return {
-        **lines,
-        **{name: report[name] for name in rest},
-        "plain Celery failed without way back": control["failed_without_way_back"],
-        "plain Celery's settings": control["settings"],
-    }
+    rows = [{"": name, OURS: report[name], PLAIN: control.get(name)} for name in SHOWN]
+    rows += [
+        {"": "failed without a way back", OURS: 0, PLAIN: control["failed_without_way_back"]},
+        *(
+            {"": name, OURS: _words(report[name]), PLAIN: _words(control.get(name))}
+            for name in ("kills", "restarts")
+        ),
+        *(
+            {"": name, OURS: _words(report[name]), PLAIN: None}
+            for name in ("unfunded", "bad_lines", "versions")
+        ),
+    ]
+    print_rows(rows, ("", OURS, PLAIN), "table")
+    settings = [{"setting": name, "value": plain(value)} for name, value in control["settings"].items()]
+    print_rows(settings, ("setting", "value"), "table")
+
+
+def _words(value: Any) -> str:
+    return (
+        ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
+    )

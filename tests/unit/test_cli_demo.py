@@ -23,7 +23,7 @@ REPORT = {
 
 def _invoke(monkeypatch: pytest.MonkeyPatch, failures: list[str], *options: str) -> Any:
     report = {**REPORT, "failures": failures, "passed": not failures}
-    loaded = SimpleNamespace(run_demo=lambda *_, **__: report)
+    loaded = SimpleNamespace(run_demo=lambda *_, **__: report, __file__=__file__)
     monkeypatch.setattr(command, "load_demo", lambda: loaded)
     return CliRunner().invoke(command.demo, options)
 
