@@ -23,7 +23,8 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
     engine = sqlalchemy.create_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        # the callers' threads are the bound: one that holds a transaction may need a second connection to end it
+        max_overflow=-1,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED",
         connect_args={

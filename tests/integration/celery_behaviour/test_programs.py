@@ -77,6 +77,18 @@ def test_each_pool_runs_and_settles(apart: Surroundings, unique: str, pool: str)
     assert "Traceback" not in apart.log(pool)
 
 
+def test_many_threads_in_transactions_at_once(apart: Surroundings, unique: str) -> None:
+    names = [f"{unique}{number}" for number in range(12)]
+    send = f"from {APPLICATION} import pay_slowly; [pay_slowly.delay(name) for name in {names!r}]"
+    with services(apart), worker(apart, "threads", "-P", "threads", "-c", "12"):
+        call(apart, send)
+        wait_until(lambda: all((apart.place / f"{name}-began").exists() for name in names), "all run", 20)
+        for name in names:
+            (apart.place / f"{name}-go").touch()
+        database = Database(apart.database_url)
+        wait_until(lambda: [database.effects(name) for name in names] == [1] * 12, "all have committed", 20)
+
+
 def test_a_broker_user_who_may_configure_nothing(
     reliable_stack: Stack, apart: Surroundings, unique: str
 ) -> None:
