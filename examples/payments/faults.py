@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from examples.payments.deployment import Deployment
+from examples.payments.deployment import Deployment, Program
 from reliable_tasks.dev import Stack
 from reliable_tasks.dev.processes import end
 
@@ -44,7 +44,7 @@ class Faults:
             case "pool child":
                 return self._kill_pool_child()
             case "worker":
-                program = self._chance.choice(self._deployment.workers)
+                program = self._next_worker()
             case "relay" | "collector":
                 found = self._deployment.programs.get(fault)
                 if found is None:
@@ -66,6 +66,11 @@ class Faults:
         program.kill()
         self.kills[fault] += 1
         return True
+
+    def _next_worker(self) -> Program:
+        """The workers in turn: one of them is at work while the other starts."""
+        workers = self._deployment.workers
+        return workers[self.kills["worker"] % len(workers)]
 
     def _kill_pool_child(self) -> bool:
         workers = list(self._deployment.workers)

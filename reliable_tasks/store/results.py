@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.model.states import TaskState, sources
@@ -54,16 +54,31 @@ def _storing(state: TaskState, columns: tuple[str, ...]) -> Any:
 
 def get(connection: Connection, task_id: str) -> dict[str, Any] | None:
     """The result row of a task id, as a mapping of columns."""
+    return _read(connection, _WHOLE, task_id)
+
+
+def standing(connection: Connection, task_id: str) -> dict[str, Any] | None:
+    """What decides whether a delivery may still run: state, reason, replay and started_at."""
+    return _read(connection, _STANDING, task_id)
+
+
+_WHOLE = select(results).where(results.c.id == bindparam("p_id"))
+_STANDING = select(results.c.state, results.c.reason, results.c.replay, results.c.started_at).where(
+    results.c.id == bindparam("p_id")
+)
+
+
+def _read(connection: Connection, query: Any, task_id: str) -> dict[str, Any] | None:
     result_id = find_result_id(connection, task_id)
     if result_id is None:
         return None
-    row = connection.execute(select(results).where(results.c.id == result_id)).mappings().one_or_none()
+    row = connection.execute(query, {"p_id": result_id}).mappings().one_or_none()
     return dict(row) if row is not None else None
 
 
 def state_of(connection: Connection, task_id: str) -> TaskState | None:
     """The stored state of a task id."""
-    row = get(connection, task_id)
+    row = standing(connection, task_id)
     return TaskState(row["state"]) if row else None
 
 

@@ -104,10 +104,10 @@ class ShortTransactions:
     def _take(self, connection: Any, call: Call, crashes: int) -> Any:
         if call.not_before is not None and call.not_before > database_now(connection):
             return NotYet(call.not_before)
-        state = results.get(connection, call.task_id)
+        state = results.standing(connection, call.task_id)
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
-        if worthless(call, database_now(connection)):
+        if call.expires_at is not None and worthless(call, database_now(connection)):
             return Expired()
         if call.options is None or call.key is None:
             return keyless(connection, call, state)
