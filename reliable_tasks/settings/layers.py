@@ -30,7 +30,7 @@ class Problem:
 
 @dataclass(frozen=True, repr=False)
 class Names:
-    """One layer of names and texts; empty texts count as not given, as compose files produce them."""
+    """One layer of names and texts; empty and blank ones count as not given, as compose files produce them."""
 
     texts: Mapping[str, str]
     origin: str
@@ -49,7 +49,7 @@ class Names:
             return None
         if file:
             return _read_secret(variable, Path(file), problems)
-        if not direct:
+        if not direct or (variable.kind != "secret" and not direct.strip()):
             return None
         return Given(direct, f"{self.origin} {variable.name}")
 

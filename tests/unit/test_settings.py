@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kombu import Connection
 from pika import URLParameters
@@ -89,6 +89,7 @@ _TEXT = st.text(
 )
 
 
+@example(user=" ", password=" ", vhost=" ")
 @given(user=_TEXT, password=_TEXT, vhost=_TEXT)
 def test_any_user_password_and_vhost_reach_the_clients(user: str, password: str, vhost: str) -> None:
     given_names = {"RABBITMQ_USER": user, "RABBITMQ_PASSWORD": password, "RABBITMQ_VHOST": vhost}
