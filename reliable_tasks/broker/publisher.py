@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import amqp
 
 from reliable_tasks.broker.connection import broker_address
+from reliable_tasks.broker.wire import NotEncodable, as_amqp
 from reliable_tasks.errors import (
     BrokerBlocked,
     BrokerUnreachable,
@@ -22,6 +22,7 @@ from reliable_tasks.errors import (
     PublishError,
     PublishRefused,
     PublishUnconfirmed,
+    ReliableTasksError,
     Unroutable,
 )
 from reliable_tasks.model.capabilities import Capabilities
@@ -29,7 +30,6 @@ from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.shape import Route
 
 Router = Callable[[Message, Capabilities], Route]
-PERSISTENT = 2
 
 
 class Publisher:
@@ -75,18 +75,41 @@ class Publisher:
             BrokerUnreachable: when there is no connection; nothing was sent.
         """
         with self._lock:
-            self._ensure_channel()
-            self._outcomes = [PublishUnconfirmed(_unknown(message)) for message in messages]
-            try:
-                for index, message in enumerate(messages):
-                    self._send(index, message)
-                self._await_confirms()
-            except (OSError, amqp.exceptions.AMQPError):
-                # what has no confirm stays unknown; the channel must not be used again
-                self._discard()
-            if self._open:
-                self._discard()
-            return list(self._outcomes)
+            outcomes, refusal = self._window(messages)
+            if refusal is None:
+                return outcomes
+            # the broker has closed the channel because of one message, and does not say of which
+            for index, message in enumerate(messages):
+                if isinstance(outcomes[index], PublishUnconfirmed):
+                    (outcomes[index],), alone = self._window([message])
+                    if alone is not None:
+                        outcomes[index] = _refused(message, alone)
+                    elif isinstance(outcomes[index], PublishUnconfirmed):
+                        break  # no answer: the others would wait as long, each by itself
+            return outcomes
+
+    def _window(self, messages: Sequence[Message]) -> tuple[list[PublishError | None], Exception | None]:
+        """One window; and the broker's refusal, when it has closed the channel because of a message."""
+        self._ensure_channel()
+        self._outcomes = [PublishUnconfirmed(_unknown(message)) for message in messages]
+        refusal: Exception | None = None
+        try:
+            for index, message in enumerate(messages):
+                self._send(index, message)
+            self._await_confirms()
+        except amqp.exceptions.ChannelError as error:
+            refusal = error
+            self._discard()
+        except (OSError, amqp.exceptions.AMQPError):
+            # what has no confirm stays unknown; the channel must not be used again
+            self._discard()
+        except BaseException:
+            # a late ack would be taken for the confirm of another window's message
+            self._discard()
+            raise
+        if self._open:
+            self._discard()
+        return self._outcomes, refusal
 
     def close(self) -> None:
         """Close the connection; the next publish makes a new one."""
@@ -108,30 +131,25 @@ class Publisher:
                 hint="store the data and send its key",
             )
             return
-        expiration = _expiration(message)
         try:
             route = self._route(message, self._capabilities)
         except PublishError as refused:
             self._outcomes[index] = refused
             return
+        except ReliableTasksError as refused:
+            self._outcomes[index] = PublishRefused(
+                f"task {message.task_id} cannot be sent: {refused.message}", hint=refused.hint
+            )
+            return
+        try:
+            content = as_amqp(message, route)
+        except NotEncodable as why:
+            self._outcomes[index] = _refused(message, why)
+            return
         self._tag += 1
         self._open[self._tag] = index
         self._ids[self._tag] = message.task_id
-        self._channel.basic_publish(
-            amqp.Message(
-                message.body,
-                application_headers=message.headers,
-                delivery_mode=PERSISTENT,
-                message_id=message.task_id,
-                timestamp=int(time.time()),
-                **({"priority": route.broker_priority} if route.broker_priority is not None else {}),
-                **({"expiration": expiration} if expiration is not None else {}),
-                **message.properties,
-            ),
-            exchange=route.exchange,
-            routing_key=route.routing_key,
-            mandatory=True,
-        )
+        self._channel.basic_publish(content, route.exchange, route.routing_key, mandatory=True)
 
     def _await_confirms(self) -> None:
         deadline = time.monotonic() + self._deadline_seconds
@@ -236,12 +254,11 @@ class Publisher:
         self._blocked = None
 
 
-def _expiration(message: Message) -> str | None:
-    """Milliseconds the broker should keep it, counted from now and not from when it was written."""
-    if message.expires_at is None:
-        return None
-    left = (message.expires_at - datetime.now(UTC)).total_seconds()
-    return str(max(0, int(left * 1000)))
+def _refused(message: Message, error: BaseException) -> PublishRefused:
+    return PublishRefused(
+        f"task {message.task_id} cannot be sent: {_first_line(error)}",
+        hint="its exchange is not there, or a header, property or routing key is not what AMQP can hold",
+    )
 
 
 def _unknown(message: Message) -> str:

@@ -47,9 +47,14 @@ class Collector:
         found = self._source.take(BATCH)
         if not found:
             return 0
-        with begin(self._engine) as connection:
-            for message in found:
-                self._keep(connection, message)
+        try:
+            with begin(self._engine) as connection:
+                for message in found:
+                    self._keep(connection, message)
+        except BaseException:
+            # given back, or the ack of the next batch would cover this one as well
+            self._source.close()
+            raise
         # acked before the commit, a crash between would lose what no worker has recorded
         self._source.ack()
         return len(found)

@@ -53,6 +53,8 @@ class Relay:
         """Give the lead to the next relay."""
         if self._leadership is not None:
             with suppress(Exception):
+                # back in the pool, its session would keep the lock
+                self._leadership.invalidate()
                 self._leadership.close()
             self._leadership = None
         self._publisher.close()

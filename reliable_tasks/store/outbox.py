@@ -75,7 +75,8 @@ def put_off(connection: Connection, row_id: int, error: str) -> None:
         .values(
             tries=outbox.c.tries + 1,
             last_error=error,
-            due_at=_now + func.least(func.power(2, outbox.c.tries), 60) * timedelta(seconds=1),
+            # the exponent has a bound too: 2 to the power of the 1024th try is more than Postgres can hold
+            due_at=_now + func.least(func.power(2, func.least(outbox.c.tries, 6)), 60) * timedelta(seconds=1),
         )
     )
 

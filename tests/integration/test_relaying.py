@@ -1,0 +1,121 @@
+"""The relay against a real broker: one row that cannot be sent holds up no other, and is never taken for sent."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from reliable_tasks.broker.publisher import Publisher
+from reliable_tasks.model.capabilities import Capabilities
+from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.shape import Route
+from reliable_tasks.services.relay import Relay
+from reliable_tasks.store import outbox
+from reliable_tasks.store.engine import begin, create_engine
+from tests.integration.applied_topology import TOPOLOGY, applied
+
+
+def route(message: Message, capabilities: Capabilities) -> Route:
+    if message.exchange:
+        return Route(message.exchange, message.routing_key, message.queue, message.priority)
+    return TOPOLOGY.route(message.queue, message.priority, capabilities)
+
+
+@pytest.fixture
+def engine(fresh_database: str) -> Iterator[Any]:
+    engine = create_engine(fresh_database)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def relay(engine: Any, fresh_vhost: str, management: Any) -> Iterator[Relay]:
+    applied(TOPOLOGY, management, fresh_vhost)
+    with closing(Relay(engine, Publisher(fresh_vhost, route))) as relay:
+        yield relay
+
+
+def message(task_id: str, **values: Any) -> Message:
+    good = Message(task_id, "pay", "", "", "default", b"[[], {}, {}]", {"id": task_id, "task": "pay"})
+    return replace(good, **values)
+
+
+def write(engine: Any, *messages: Message) -> None:
+    with begin(engine) as connection:
+        outbox.add(connection, messages)
+
+
+def waiting(engine: Any) -> list[Any]:
+    with begin(engine) as connection:
+        return list(connection.execute(text("SELECT * FROM reliable_tasks.outbox ORDER BY id")).mappings())
+
+
+def taken(channel: Any, queue: str = "default") -> list[str]:
+    found = []
+    while True:
+        method, properties, _body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return found
+        found.append(str(properties.message_id))
+
+
+BAD = {
+    "priority": {"priority": 9},
+    "queue": {"queue": "gone"},
+    "exchange": {"exchange": "gone", "routing_key": "x"},
+    "unroutable": {"exchange": "commands", "routing_key": "gone"},
+    "long-property": {"properties": {"correlation_id": "x" * 300}},
+    "huge-number": {"headers": {"id": "bad", "task": "pay", "n": 2**70}},
+    "unknown-property": {"properties": {"content_type": 5}},
+    "long-routing-key": {"exchange": "commands", "routing_key": "x" * 300},
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=list(BAD))
+def test_a_row_that_cannot_be_sent_holds_up_no_other(
+    engine: Any, relay: Relay, channel: Any, bad: dict[str, Any]
+) -> None:
+    write(engine, message("a"), message("b"), message("bad", **bad), message("c"), message("d"))
+    for _ in range(3):
+        relay.run_once()
+    (left,) = waiting(engine)
+    assert left["task_id"] == "bad"
+    assert left["tries"] >= 1
+    assert left["last_error"]
+    assert set(taken(channel)) == {"a", "b", "c", "d"}
+    # and whoever comes later
+    write(engine, message("e"), message("f"))
+    relay.run_once()
+    assert [row["task_id"] for row in waiting(engine)] == ["bad"]
+    assert taken(channel) == ["e", "f"]
+
+
+def test_a_row_that_failed_a_thousand_times_still_fails_alone(
+    engine: Any, relay: Relay, channel: Any
+) -> None:
+    write(engine, message("bad", exchange="commands", routing_key="gone"), message("a"))
+    with begin(engine) as connection:
+        connection.execute(text("UPDATE reliable_tasks.outbox SET tries = 5000 WHERE task_id = 'bad'"))
+    assert relay.run_once() == 1
+    (left,) = waiting(engine)
+    assert (left["task_id"], left["tries"]) == ("bad", 5001)
+    assert left["due_at"] < datetime.now(UTC) + timedelta(seconds=70)
+
+
+def test_far_expiry_is_sent(engine: Any, relay: Relay, channel: Any) -> None:
+    write(engine, message("a", expires_at=datetime.now(UTC) + timedelta(days=400)), message("b"))
+    assert relay.run_once() == 2
+    assert taken(channel) == ["a", "b"]
+
+
+def test_the_next_relay_leads_when_one_is_closed(engine: Any, relay: Relay, fresh_vhost: str) -> None:
+    relay.run_once()
+    with closing(Relay(engine, Publisher(fresh_vhost, route))) as second:
+        write(engine, message("a"))
+        assert second.run_once() == 0
+        relay.close()
+        assert second.run_once() == 1
