@@ -87,7 +87,7 @@ def make_workload(
     reused = chance.sample(orders, min(share, len(orders)))
     return Workload(
         orders=tuple(orders),
-        copies={order.order_id: chance.choice((1, 1, 1, 1, 1, 2, 2, 3)) for order in orders},
+        copies={order.order_id: chance.choices((1, 2, 3), (16, 3, 1))[0] for order in orders},
         unfunded=unfunded,
         funded_later=unfunded[:share],
         reused=tuple(replace(order, amount=order.amount + 1) for order in reused),
