@@ -2,10 +2,18 @@
 
 import os
 
+from hypothesis import settings
+
 pytest_plugins = ["reliable_tasks.testing.services"]
 
 _FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
 _OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
+
+
+# the same examples in every CI run: new ones are looked for where somebody watches
+settings.register_profile("ci", derandomize=True, deadline=None)
+if "CI" in os.environ:
+    settings.load_profile("ci")
 
 
 def pytest_configure() -> None:
