@@ -12,17 +12,16 @@ __all__ = ["Session", "execute_in", "session_in"]
 
 @contextmanager
 def session_in(connection: Connection) -> Iterator[Session]:
-    """A session whose work is a savepoint of the connection's transaction: flushed at the end, undone on error.
+    """A session in a savepoint of the connection's transaction: flushed at the end, undone on error.
 
     Its commit() and rollback() end savepoints only: the transaction belongs to the claim and the result too.
     """
-    with connection.begin_nested():
-        session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
-        try:
-            yield session
-            session.commit()
-        finally:
-            session.close()
+    session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+    try:
+        yield session
+        session.commit()
+    finally:
+        session.close()
 
 
 def execute_in(session: Any, statement: Any) -> Any:

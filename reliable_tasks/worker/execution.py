@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
 from structlog.contextvars import bound_contextvars
@@ -34,6 +35,8 @@ class Execution:
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     stored: Any = _NOTHING
     begun: bool = False
+    # how many messages there were when the function had returned; None before
+    returned: int | None = None
     # an earlier call may have happened, and nobody has said yet that it did not
     doubt: bool = field(init=False)
 
@@ -50,12 +53,15 @@ class Execution:
             return self.stored
         mark = self.unit.mark()
         try:
-            return self.call_once(task, args, kwargs)
+            value = self.call_once(task, args, kwargs)
         except CeleryRetry:
             # only the retry itself survives: what else was sent belongs to an effect that is undone
             del self.unit.messages[mark : self.unit.mark() - 1]
             raise
-        except (Ignore, Reject):
+        except Ignore:
+            raise
+        except Reject:
+            self.unit.drop_after(mark)
             raise
         except Exception as failure:
             self.unit.drop_after(mark)
@@ -64,6 +70,8 @@ class Execution:
             if isinstance(self.unit.decision, TryAgain):
                 raise task.retry(exc=failure, countdown=self.unit.decision.delay_seconds) from failure
             raise
+        self.returned = self.unit.mark()
+        return value
 
     def call_once(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Call the user's function; after doubt only when the other side was asked, or takes our key twice."""
@@ -118,9 +126,9 @@ def execute_stored(call: Call, first: str, stored: dict[str, Any] | None) -> Out
     """Let a duplicate end as the first one did: the stored result, and its own callbacks and chain."""
     value = call.task.backend.decode(bytes(stored["result"])) if stored and stored["result"] else None
     outcome = _outcome(call, Execution(call, Owned(0, 0, False, False), stored=value))
-    outcome.state, outcome.suppressed, outcome.claim_state = TaskState.DUPLICATE, "duplicate", None
-    outcome.attempt = None
-    outcome.values["duplicate_of"] = first
+    outcome.suppressed, outcome.claim_state, outcome.attempt = "duplicate", None, None
+    if outcome.state is TaskState.SUCCEEDED:
+        outcome.state, outcome.values["duplicate_of"] = TaskState.DUPLICATE, first
     return outcome
 
 
@@ -140,7 +148,9 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
         with bound_contextvars(
             task_id=call.task_id, idempotency_key=call.key, attempt=execution.owned.attempt
         ):
-            _value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
+            value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
+            if execution.returned is not None and info is not None and info.state == "FAILURE":
+                _fail_after_all(call, execution, info.retval, getattr(value, "traceback", None))
     finally:
         current_execution.reset(execution_token)
         current_unit.reset(unit_token)
@@ -148,6 +158,22 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
     _classify(outcome, call, execution, info)
     _fill(outcome, call, execution, started_at)
     return outcome
+
+
+def _fail_after_all(call: Call, execution: Execution, failure: BaseException, traceback: str | None) -> None:
+    """The function has returned, but its result cannot be stored, or what follows it in a chain not be sent.
+
+    A dead task may be replayed, so its database effect must not stay. A call to something outside stays, with
+    what its function has sent.
+    """
+    unit = execution.unit
+    unit.drop_after(0 if execution.steps.one_transaction else execution.returned or 0)
+    unit.results.clear()
+    execution.steps.undo()
+    request = Context(
+        {**call.delivery.request, **call.embed}, args=call.args, kwargs=call.kwargs, called_directly=False
+    )
+    call.task.backend.mark_as_failure(call.task_id, failure, traceback, request=request, store_result=True)
 
 
 def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import structlog
+from celery.exceptions import Ignore
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
@@ -71,6 +72,9 @@ class ShortTransactions:
     def session(self) -> AbstractContextManager[Any]:
         """No session: a database effect of an external task would not be atomic with its claim."""
         return nullcontext()
+
+    def undo(self) -> None:
+        """Take the function's database effect back; there is none here."""
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -178,6 +182,7 @@ class OneTransaction(ShortTransactions):
     one_transaction = True
     _connection: Any = None
     _transaction: Any = None
+    _effect: Any = None
 
     def __enter__(self) -> Self:
         self._transaction = begin(self.runtime.engine)
@@ -206,8 +211,26 @@ class OneTransaction(ShortTransactions):
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         self._write(self._connection, delivery, outcome)
 
-    def session(self) -> AbstractContextManager[Any]:
-        return session_in(self._connection)
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """A session in a savepoint that stays open: what follows the function may fail, and `undo` it."""
+        self._effect = self._connection.begin_nested()
+        ignored = None
+        try:
+            with session_in(self._connection) as session:
+                try:
+                    yield session
+                except Ignore as end:
+                    ignored = end  # no failure: `replace` ends so, too
+        except BaseException:
+            self.undo()
+            raise
+        if ignored is not None:
+            raise ignored
+
+    def undo(self) -> None:
+        if self._effect is not None and self._effect.is_active:
+            self._effect.rollback()
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:

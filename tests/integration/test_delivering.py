@@ -1,0 +1,162 @@
+"""One delivery at a time, in this process: what is committed when something fails behind the task's function."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject
+from sqlalchemy import text
+
+from reliable_tasks import CallAgain, ReliableCelery, Retry, TaskContext
+from reliable_tasks.settings import load_settings
+from reliable_tasks.store.engine import begin
+from reliable_tasks.store.identity import new_id
+from reliable_tasks.worker.trace import trace
+from tests.integration.applied_topology import TOPOLOGY
+
+CALLS: list[str] = []
+pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body")
+
+
+@pytest.fixture
+def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    # nothing is sent to a broker here: what a task sends is in the outbox
+    settings = load_settings(
+        {
+            "RELIABLE_TASKS_BROKER_URL": "amqp://nobody:x@127.0.0.1:9/",
+            "RELIABLE_TASKS_DATABASE_URL": fresh_database,
+        }
+    )
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    app = ReliableCelery("delivering", topology=TOPOLOGY, settings=settings, set_as_current=True)
+
+    @app.task(name="plain", shared=False)
+    def plain(word: str = "") -> None: ...
+
+    @app.idempotent_task(key="next:{number}", effects="none", name="next", shared=False)
+    def following(ctx: TaskContext, number: int) -> None: ...
+
+    @app.idempotent_task(key="pay:{order}", effects="database", name="pay", shared=False)
+    def pay(ctx: TaskContext, order: str, end: str = "") -> str:
+        ctx.session.execute(text("INSERT INTO effects VALUES (:o)"), {"o": order})
+        ctx.enqueue(plain.s("sent"))
+        if end == "ignore":
+            raise Ignore
+        if end == "replace":
+            raise pay.replace(plain.s("instead"))
+        if end == "reject":
+            raise Reject("not now", requeue=True)
+        if end == "unstorable":
+            return object()  # type: ignore[return-value]
+        return "paid"
+
+    @app.idempotent_task(
+        key="tell:{order}",
+        effects="external",
+        name="tell",
+        shared=False,
+        on_uncertain=CallAgain(),
+        retry=Retry(max_attempts=2),
+    )
+    def tell(ctx: TaskContext, order: str) -> str:
+        CALLS.append(order)
+        ctx.enqueue(plain.s("sent"))
+        return "told"
+
+    with begin(app.runtime.engine) as connection:
+        connection.execute(text("CREATE TABLE effects (name text)"))
+    CALLS.clear()
+    app.finalize()
+    for task in app.tasks.values():
+        # as a pool process does when it starts
+        task.__trace__ = build_tracer(task.name, task, app.loader, "here", app=app)
+    yield app
+    app.runtime.engine.dispose()
+
+
+def deliver(
+    app: Any, name: str, *args: Any, task_id: str | None = None, body: bytes | None = None, **more: Any
+) -> str:
+    """Give one message to the pool's function; returns the settlement."""
+    task_id = task_id or str(new_id())
+    headers = {"id": task_id, "task": name, "root_id": task_id, **more.pop("headers", {})}
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **more}
+    body = body or json.dumps([args, {}, embed]).encode()
+    request = {
+        **headers,
+        "delivery_info": {"routing_key": "default", **more.pop("info", {})},
+        "hostname": "here",
+    }
+    return trace(name, task_id, request, body, "application/json", "utf-8", headers, None)[1]
+
+
+def rows(app: Any, query: str) -> list[Any]:
+    with begin(app.runtime.engine) as connection:
+        return list(connection.execute(text(query)).mappings())
+
+
+def states(app: Any, table: str) -> list[str]:
+    return [row["state"] for row in rows(app, f"SELECT state FROM reliable_tasks.{table} ORDER BY state")]
+
+
+def sent(app: Any) -> list[str]:
+    found = rows(app, "SELECT * FROM reliable_tasks.outbox ORDER BY id")
+    return [f"{row['task_name']}{json.loads(bytes(row['body']))[0]}" for row in found]
+
+
+def test_a_continuation_that_cannot_be_sent_undoes_the_effect(app: Any) -> None:
+    callbacks = [
+        app.signature("plain", args=["linked"], immutable=True),
+        app.signature("next", queue="default"),
+    ]
+    errbacks = [app.signature("plain", args=["heard"], immutable=True)]
+    # "paid" is no number
+    assert deliver(app, "pay", "a", callbacks=callbacks, errbacks=errbacks) == "reject"
+    assert states(app, "results") == ["dead"]
+    assert states(app, "claims") == ["dead"]
+    assert rows(app, "SELECT * FROM effects") == []
+    assert sent(app) == ["plain['heard']"]
+    (letter,) = rows(app, "SELECT * FROM reliable_tasks.dead_letters")
+    assert "number" in letter["exception_message"]
+    assert letter["reason"] == "permanent"
+
+
+def test_a_result_that_cannot_be_stored_undoes_the_effect(app: Any) -> None:
+    assert deliver(app, "pay", "a", "unstorable") == "reject"
+    assert (states(app, "results"), states(app, "claims")) == (["dead"], ["dead"])
+    assert rows(app, "SELECT * FROM effects") == []
+    assert sent(app) == []
+
+
+def test_a_duplicate_whose_continuation_cannot_be_sent_has_one_end(app: Any) -> None:
+    assert deliver(app, "pay", "a") == "ack"
+    assert deliver(app, "pay", "a", callbacks=[app.signature("next")]) == "reject"
+    assert states(app, "results") == ["dead", "succeeded"]
+    assert states(app, "claims") == ["succeeded"]
+    assert states(app, "dead_letters") == ["open"]
+    assert len(rows(app, "SELECT * FROM effects")) == 1
+
+
+def test_a_call_whose_continuation_cannot_be_sent_is_dead_in_doubt(app: Any) -> None:
+    assert deliver(app, "tell", "a", callbacks=[app.signature("next")]) == "reject"
+    (claim,) = rows(app, "SELECT * FROM reliable_tasks.claims")
+    assert (claim["state"], claim["may_have_acted"]) == ("dead", 1)
+    # the call has happened, and what it sent belongs to it
+    assert sent(app) == ["plain['sent']"]
+
+
+@pytest.mark.parametrize(("end", "then"), [("ignore", []), ("replace", ["plain['instead']"])])
+def test_the_effect_of_a_task_that_ends_by_ignore_is_kept(app: Any, end: str, then: list[str]) -> None:
+    assert deliver(app, "pay", "a", end) == "ack"
+    assert states(app, "claims") == ["succeeded"]
+    assert len(rows(app, "SELECT * FROM effects")) == 1
+    assert sent(app) == ["plain['sent']", *then]
+
+
+def test_a_rejected_attempt_sends_nothing(app: Any) -> None:
+    assert deliver(app, "pay", "a", "reject") == "requeue"
+    assert rows(app, "SELECT * FROM effects") == []
+    assert sent(app) == []
