@@ -162,10 +162,12 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
         },
     ).one_or_none()
     if taken is not None:
+        # another execution came and went between both statements, and what it left in doubt was not read
+        missed = taken.fence != (previous.fence if previous is not None else 0) + 1
         return Owned(
             fence=taken.fence,
             attempt=taken.attempts,
-            may_have_acted=previous is not None and bool(previous.may_have_acted),
+            may_have_acted=missed or (previous is not None and bool(previous.may_have_acted)),
             takeover=previous is not None and previous.state == "running",
         )
     row = _read(connection, request)

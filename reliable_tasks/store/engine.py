@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 
@@ -26,6 +26,8 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
         # the callers' threads are the bound: one that holds a transaction may need a second connection to end it
         max_overflow=-1,
         pool_pre_ping=True,
+        # a failed statement is logged and kept in tracebacks; its values are the tasks' arguments
+        hide_parameters=True,
         isolation_level="READ COMMITTED",
         connect_args={
             "connect_timeout": _CONNECT_SECONDS,
@@ -91,6 +93,13 @@ def is_outage(error: BaseException) -> bool:
     if state:
         return str(state)[:2] in ("08", "57", "53", "28") or state in ("25006",)
     return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+
+
+def is_unstorable(error: BaseException) -> bool:
+    """Whether the values themselves are what Postgres or its driver cannot hold: trying again would not help."""
+    if isinstance(error, DBAPIError):
+        return str(getattr(error.orig, "pgcode", None) or "")[:2] in ("22", "54")
+    return isinstance(error, (StatementError, ValueError, TypeError))
 
 
 def ping(engine: Engine) -> str:

@@ -1,0 +1,56 @@
+"""Claims of one key by two connections at the same moment."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from reliable_tasks.store import claims
+from reliable_tasks.store.engine import begin, create_engine
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def engine(fresh_database: str) -> Iterator[Any]:
+    engine = create_engine(fresh_database)
+    yield engine
+    engine.dispose()
+
+
+def request(task_id: str) -> claims.ClaimRequest:
+    return claims.ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=60), may_act=True)
+
+
+def waiting(engine: Any) -> bool:
+    with begin(engine) as connection:
+        query = text("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')")
+        mine = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(connection.execute(query).first()) and connection.execute(mine).scalar_one() > 0
+
+
+def test_doubt_that_came_while_a_claim_waited_is_seen(engine: Any) -> None:
+    found: list[Any] = []
+
+    def second() -> None:
+        with begin(engine) as connection:
+            found.append(claims.take(connection, request("second")))
+
+    thread = threading.Thread(target=second)
+    with begin(engine) as connection:
+        mine = request("first")
+        owned = claims.take(connection, mine)
+        assert isinstance(owned, claims.Owned)
+        assert not owned.may_have_acted
+        thread.start()
+        wait_until(lambda: waiting(engine), "the second claim waits", 10)
+        assert claims.finish(connection, mine, owned.fence, "retry_wait", may_have_acted=True)
+    thread.join(10)
+    (verdict,) = found
+    assert isinstance(verdict, claims.Owned)
+    assert verdict.may_have_acted
