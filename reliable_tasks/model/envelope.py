@@ -13,6 +13,12 @@ ENQUEUED_AT = "rt-enqueued-at"
 CORRELATION_ID = "rt-correlation-id"
 """Shared by all tasks of one business case; the root task's id unless the sender says otherwise."""
 
+PUT_BACK = "rt-put-back"
+"""How often the collector has sent it again, since it died without an attempt."""
+
+_LARGEST = 2**31
+"""What an INTEGER column holds."""
+
 STRIPPED = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC", "BCC")
 """Broker history that must not travel with a new delivery: versions differ in what they believe of it."""
 
@@ -53,7 +59,13 @@ class Message:
 def replay_number(headers: dict[str, Any]) -> int:
     """How many replays led to a message with these headers."""
     value = headers.get(REPLAY, 0)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 <= value < _LARGEST else 0
+
+
+def put_backs(headers: dict[str, Any]) -> int:
+    """How often the collector has sent a message with these headers again."""
+    value = headers.get(PUT_BACK, 0)
+    return value if isinstance(value, int) and 0 <= value < _LARGEST else 0
 
 
 def without_history(headers: dict[str, Any]) -> dict[str, Any]:

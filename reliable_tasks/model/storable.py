@@ -1,5 +1,6 @@
 """Text as Postgres can hold it: one NUL in a header must not stop a record, or the collecting of dead letters."""
 
+import math
 from typing import Any
 
 
@@ -12,6 +13,8 @@ def storable_json(value: Any) -> Any:
     """The same for every text in a value of lists and mappings, keys included."""
     if isinstance(value, str):
         return storable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, dict):
         return {storable(str(key)): storable_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
-from reliable_tasks.model.envelope import Message, replay_number, without_history
+from reliable_tasks.model.envelope import PUT_BACK, Message, put_backs, replay_number, without_history
 from reliable_tasks.model.states import DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
-from reliable_tasks.store.engine import begin, database_now
+from reliable_tasks.store.engine import begin, database_now, is_unstorable
 from reliable_tasks.store.identity import new_id
 
 log = structlog.get_logger("reliable_tasks.collector")
 
 BATCH = 100
+PUT_BACKS = 3
+"""After as many it is the message that ends the workers, before they can say so."""
 
 
 class Collector:
@@ -50,7 +53,7 @@ class Collector:
         try:
             with begin(self._engine) as connection:
                 for message in found:
-                    self._keep(connection, message)
+                    self._keep_somehow(connection, message)
         except BaseException:
             # given back, or the ack of the next batch would cover this one as well
             self._source.close()
@@ -62,15 +65,28 @@ class Collector:
     def close(self) -> None:
         self._source.close()
 
+    def _keep_somehow(self, connection: Any, message: DeadMessage) -> None:
+        """Keep it; when Postgres cannot hold its headers, keep its bytes: one such must not hold up the others."""
+        try:
+            with connection.begin_nested():
+                self._keep(connection, message)
+        except Exception as error:
+            if not is_unstorable(error):
+                raise
+            log.warning("kept_without_headers", queue=message.queue, error=type(error).__name__)
+            self._keep(connection, replace(message, headers={}, properties={}, routing_key="", exchange=""))
+
     def _keep(self, connection: Any, message: DeadMessage) -> None:
         reason = classify(message, self._knows_task)
         task_id = storable(str(message.headers.get("id") or f"unidentified-{new_id()}"))
         task_name = _text(message.headers.get("task"))
         queue, level = self._queue_of(message.queue)
-        if reason == "delivery_limit" and not attempts.of_task(connection, task_id):
+        put_back = put_backs(message.headers)
+        if reason == "delivery_limit" and put_back < PUT_BACKS and not attempts.of_task(connection, task_id):
             # nobody has tried it: it died with the workers that held it, so it goes back
             log.warning("put_back", task_id=task_id, queue=queue)
-            outbox.add(connection, [_again(message, task_id, queue, level)])
+            again = _again(message, task_id, queue, level).with_headers(**{PUT_BACK: put_back + 1})
+            outbox.add(connection, [again])
             return
         headers, replay = without_history(message.headers), replay_number(message.headers)
         new = dead_letters.add(
@@ -81,11 +97,11 @@ class Collector:
                 "task_name": task_name,
                 "reason": reason,
                 "queue": queue,
-                "exchange": message.exchange,
-                "routing_key": message.routing_key,
+                "exchange": storable(message.exchange),
+                "routing_key": storable(message.routing_key),
                 "body": message.body,
                 "headers": storable_json(json.loads(json.dumps(headers, default=str))),
-                "properties": {**message.properties, **({"priority": level} if level else {})},
+                "properties": storable_json({**message.properties, **({"priority": level} if level else {})}),
             },
             collected=True,
         )

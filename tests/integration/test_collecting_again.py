@@ -39,6 +39,27 @@ def send(channel: Any, task_id: str, **properties: Any) -> None:
     )
 
 
+STRANGE: list[dict[str, Any]] = [
+    {"correlation_id": "a\x00b", "reply_to": "\x00"},
+    {"headers": {"id": "".join(map(chr, range(0x4E00, 0x9000)))}},
+    {"headers": {"rt-replay": 2**40}},
+    {"headers": {"task": 5, "id": [1, {"a": None}]}},
+    {"headers": {"task": "x" * 5000}},
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=["nul", "long-id", "huge", "types", "long-name"])
+def test_a_strange_message_holds_up_no_other(
+    engine: Any, collector: Collector, channel: Any, strange: dict[str, Any]
+) -> None:
+    send(channel, "a")
+    send(channel, "strange", **strange)
+    send(channel, "z")
+    wait_until(lambda: (collector.run_once(), len(kept(engine)))[1] == 3, "all three", 10)
+    assert {"a", "z"} < set(kept(engine))
+    assert collector.run_once() == 0
+
+
 def until_taken(collector: Collector) -> None:
     """Collect until something was there; whatever that raises is raised."""
     deadline = time.monotonic() + 10

@@ -70,7 +70,7 @@ def test_bytes_that_are_no_task_are_kept_byte_for_byte(engine: Any) -> None:
 
 
 def test_text_that_postgres_cannot_hold_stops_nobody(engine: Any) -> None:
-    bad = message(id="a\x00", task="pay\x00", shadow="\ud800", **{"k\x00": ["\x00"]})
+    bad = message(id="a\x00", task="pay\x00", shadow="\ud800", **{"k\x00": ["\x00"], "n": [float("nan")]})
     kept = collect(engine, bad, message(id="b", task="pay"))
     assert [row["task_id"] for row in kept] == ["a\ufffd", "b"]
     assert kept[0]["headers"]["k\ufffd"] == ["\ufffd"]
@@ -90,6 +90,11 @@ def test_what_died_by_the_delivery_limit_unattempted_goes_back_at_its_level(engi
         (row,) = connection.execute(text("SELECT * FROM reliable_tasks.outbox")).mappings()
     assert (row["task_id"], row["queue"], row["priority"]) == ("d", "payments", 1)
     assert json.loads(bytes(row["body"])) == [[], {}, {}]
+
+
+def test_what_dies_again_and_again_without_an_attempt_is_a_dead_letter(engine: Any) -> None:
+    (kept,) = collect(engine, message(b"[]", "delivery_limit", id="d", task="pay", **{"rt-put-back": 3}))
+    assert (kept["reason"], kept["state"]) == ("delivery_limit", "open")
 
 
 def test_a_replay_that_no_worker_could_run_is_dead_again(engine: Any) -> None:
