@@ -14,6 +14,17 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+# jsonb refuses an escaped NUL, lone surrogates, NaN and Infinity, which JSON from Python may hold; one such
+# result must not break everybody's query, so it is shown as the text it is
+AS_JSONB = r"""
+CREATE FUNCTION reliable_tasks.as_jsonb(result bytea) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    RETURN replace(convert_from(result, 'UTF8'), '\u0000', '\ufffd')::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN to_jsonb(convert_from(result, 'UTF8'));
+END $$
+"""
+
 TASKMETA = """
 CREATE VIEW {schema}.celery_taskmeta AS
 SELECT r.id,
@@ -25,9 +36,7 @@ SELECT r.id,
            WHEN r.state = 'retry_wait' THEN 'RETRY'
            WHEN r.state = 'running' THEN 'STARTED'
            ELSE 'PENDING' END) AS status,
-       -- jsonb refuses an escaped NUL, and one such result must not break everybody's query
-       CASE WHEN r.result IS NULL THEN NULL
-            ELSE replace(convert_from(r.result, 'UTF8'), '\\u0000', '\\ufffd')::jsonb END AS result,
+       reliable_tasks.as_jsonb(r.result) AS result,
        r.finished_at AS date_done,
        r.traceback,
        r.name,
@@ -76,6 +85,7 @@ SELECT * FROM reliable_tasks.celery_taskmeta WITH NO DATA
 
 
 def upgrade() -> None:
+    op.execute(AS_JSONB)
     op.execute(TASKMETA.format(schema="reliable_tasks"))
     op.execute(GROUPMETA.format(schema="reliable_tasks"))
     op.execute(DELETE_RESULT)
@@ -97,6 +107,7 @@ def downgrade() -> None:
                 f"AND viewname = '{view}') THEN DROP VIEW {schema}.{view}; END IF; END $$"
             )
     op.execute("DROP FUNCTION reliable_tasks.delete_result()")
+    op.execute("DROP FUNCTION reliable_tasks.as_jsonb(bytea)")
 
 
 def _free(name: str) -> bool:

@@ -116,6 +116,16 @@ def test_job_history(filled: Any) -> None:
     assert {"amount": "10.10"} in [row["result"] for row in found]
 
 
+@pytest.mark.parametrize(
+    "result", [b'{"rate": NaN}', b"[-Infinity]", b'"\\ud800"', b'"a\\u0000"', b"not json"]
+)
+def test_a_result_that_jsonb_cannot_hold_breaks_no_query(filled: Any, result: bytes) -> None:
+    with begin(filled) as connection:
+        ended(connection, "odd", TaskState.SUCCEEDED, OLD, result=result)
+    assert len(rows(filled, HISTORY)) == 4
+    assert run(filled, DELETE_OLD) == 3
+
+
 def test_failures_of_a_day(filled: Any) -> None:
     found = rows(filled, FAILURES)
     assert [(row["task_id"], row["traceback"]) for row in found] == [("broke", "Traceback: no funds")]
