@@ -44,7 +44,8 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
         case Closed(state=state, task_id=first):
             if first == call.task_id:
                 # its rows are there; the broker has not got our answer the first time
-                return Outcome(Settlement.REJECT, suppressed="redelivered")
+                answer = Settlement.ACK if state == TaskState.FAILED else Settlement.REJECT
+                return Outcome(answer, suppressed="redelivered")
             error = ExecutionError(
                 f"the key {call.key} is {state} by task {first}",
                 hint=f"settle task {first} first, then replay this",
@@ -57,7 +58,7 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
                 hint="run it apart, find what kills the process, then replay it",
             )
             outcome = _dead(call, error, "poison")
-            outcome.claim_state = TaskState.DEAD.value
+            outcome.claim_state = (outcome.state or TaskState.DEAD).value
             outcome.may_have_acted = owned.may_have_acted
             return outcome
     raise AssertionError(f"no refusal for {verdict!r}")

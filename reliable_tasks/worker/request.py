@@ -27,6 +27,11 @@ class ReliableRequest(Request):
         options = getattr(self.task, "reliable_options", None)
         return options is not None and options.effects is Effects.EXTERNAL
 
+    @property
+    def store_errors(self) -> bool:
+        """Always: a message that is answered without running has its row, even where results are ignored."""
+        return True
+
     def pool_arguments(self) -> tuple[Any, ...]:
         """What `worker.trace.trace` is called with, in the pool process."""
         body = self.body

@@ -54,7 +54,6 @@ def failure_columns(failure: BaseException) -> dict[str, Any]:
 
 def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any) -> dict[str, Any]:
     """Columns that say which task it was, from the message's headers."""
-    enqueued = request.get(ENQUEUED_AT)
     return {
         "name": request.get("task"),
         "queue": queue,
@@ -66,8 +65,17 @@ def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any)
         "parent_id": request.get("parent_id"),
         "correlation_id": request.get(CORRELATION_ID),
         "replay": replay_number(request),
-        "enqueued_at": datetime.fromisoformat(enqueued) if enqueued else None,
+        "enqueued_at": _moment(request.get(ENQUEUED_AT)),
     }
+
+
+def _moment(value: Any) -> datetime | None:
+    """A header's time; None when it is none: a foreign sender's clock must not stop a record."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def now() -> datetime:
