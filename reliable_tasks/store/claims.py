@@ -148,6 +148,10 @@ _FINISH = (
 def take(connection: Connection, request: ClaimRequest) -> Verdict:
     """Claim the key, or say why not. Waits for another transaction's claim of the same key (lock_timeout)."""
     previous = _read(connection, request)
+    if previous is not None and (
+        previous.state == "succeeded" or bytes(previous.fingerprint) != request.fingerprint
+    ):
+        return _refusal(previous, request)  # for ever: neither changes any more, so nothing is written for it
     taken = connection.execute(
         _TAKE,
         {

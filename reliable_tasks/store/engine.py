@@ -1,21 +1,24 @@
 """Connections to Postgres: how they are made, and what their errors mean."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, StatementError
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 
 _CONNECT_SECONDS = 5
+_IDLE_SECONDS = 1.0
 
 
 def create_engine(url: str, *, pool_size: int = 4) -> Engine:
-    """An engine for `url` (postgresql+psycopg2://...): READ COMMITTED, pre-pinged, UTC.
+    """An engine for `url` (postgresql+psycopg2://...): READ COMMITTED, pinged after a pause, UTC.
 
     Why READ COMMITTED: a second claim must wait for the first and then see it; at REPEATABLE READ it would
     fail instead (https://www.postgresql.org/docs/15/transaction-iso.html).
@@ -25,21 +28,39 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
         pool_size=pool_size,
         # the callers' threads are the bound: one that holds a transaction may need a second connection to end it
         max_overflow=-1,
-        pool_pre_ping=True,
         # a failed statement is logged and kept in tracebacks; its values are the tasks' arguments
         hide_parameters=True,
-        isolation_level="READ COMMITTED",
         connect_args={
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "reliable_tasks",
-            "options": "-c timezone=UTC -c client_encoding=UTF8",
+            "options": "-c timezone=UTC -c client_encoding=UTF8 "
+            "-c default_transaction_isolation=read\\ committed",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
         },
     )
     _close_in_children(engine)
+    _ping_after_a_pause(engine)
     return engine
+
+
+def _ping_after_a_pause(engine: Engine) -> None:
+    # a ping before each transaction is a tenth of a worker's time; a connection that was busy a moment ago is alive,
+    # or its next statement says that it is not
+
+    @event.listens_for(engine, "checkin")
+    def returned(_connection: Any, record: Any) -> None:
+        record.info["returned"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def taken(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("returned", time.monotonic()) < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool makes a new connection
 
 
 def _close_in_children(engine: Engine) -> None:
@@ -111,6 +132,22 @@ def ping(engine: Engine) -> str:
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement gave up waiting for another transaction's lock."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == "55P03"
+
+
+@contextmanager
+def waiting_at_most(connection: Connection, seconds: int) -> Iterator[None]:
+    """Give up waiting for another transaction's lock after so long; what the block did is then undone.
+
+    Each pair of statements is one round trip: they frame every claim.
+    """
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'; SAVEPOINT waiting")
+    try:
+        yield
+    except DBAPIError as error:
+        if is_lock_timeout(error):
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT waiting; SET LOCAL lock_timeout = 0")
+        raise
+    connection.exec_driver_sql("RELEASE SAVEPOINT waiting; SET LOCAL lock_timeout = 0")
 
 
 def database_now(connection: Connection) -> datetime:

@@ -16,7 +16,7 @@ from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import attempts, claims, results
-from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage
+from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage, waiting_at_most
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.keyless import keyless, lost_attempt
@@ -196,17 +196,14 @@ class OneTransaction(ShortTransactions):
 
     def claim(self, call: Call) -> Any:
         crashes = self._count_crash(call)
-        self._connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'")
         try:
-            with self._connection.begin_nested():
-                verdict = self._take(self._connection, call, crashes)
+            with waiting_at_most(self._connection, LOCK_WAIT_SECONDS):
+                return self._take(self._connection, call, crashes)
         except Exception as error:
             if not is_lock_timeout(error):
                 raise
             # the uncommitted row of another execution is its lock; wait our turn in the outbox
             return claims.Busy(database_now(self._connection) + timedelta(seconds=LOCK_WAIT_SECONDS))
-        self._connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        return verdict
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         self._write(self._connection, delivery, outcome)
