@@ -16,7 +16,7 @@ from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
 
 NAME = "control"
-STILL_POLLS = 12
+STILL_POLLS = 6
 """So many looks without any change: what is lost leaves nothing behind that could be waited for."""
 
 

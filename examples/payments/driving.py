@@ -15,7 +15,7 @@ from reliable_tasks.errors import ReliableTasksError
 
 Say = Callable[[str], None]
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 STIR_SECONDS = 5.0
 """How long to wait for the first effect of a part before its fault is done all the same."""
 
@@ -79,4 +79,4 @@ def wait_quiet(busy: Callable[[], str], what: str, say: Say) -> bool:
 def _wait_for_effects(engine: Engine, before: int) -> None:
     give_up = time.monotonic() + STIR_SECONDS
     while paid(engine) <= before and time.monotonic() < give_up:
-        time.sleep(0.02)
+        time.sleep(0.1)

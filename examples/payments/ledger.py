@@ -63,5 +63,5 @@ def entries(connection: Connection) -> dict[str, dict[str, Any]]:
 
 
 def paid_orders(connection: Connection) -> int:
-    """How many different orders the ledger holds."""
-    return int(connection.execute(text("SELECT count(DISTINCT order_id) FROM bank.ledger")).scalar_one())
+    """How many debits the ledger holds; to show progress, so without looking for those of the same order."""
+    return int(connection.execute(text("SELECT count(*) / 2 FROM bank.ledger")).scalar_one())
