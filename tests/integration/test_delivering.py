@@ -10,7 +10,7 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
 from sqlalchemy import text
 
-from reliable_tasks import CallAgain, ReliableCelery, Retry, TaskContext
+from reliable_tasks import CallAgain, PermanentError, ReliableCelery, Retry, TaskContext
 from reliable_tasks.settings import load_settings
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
@@ -21,18 +21,7 @@ CALLS: list[str] = []
 pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body")
 
 
-@pytest.fixture
-def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    # nothing is sent to a broker here: what a task sends is in the outbox
-    settings = load_settings(
-        {
-            "RELIABLE_TASKS_BROKER_URL": "amqp://nobody:x@127.0.0.1:9/",
-            "RELIABLE_TASKS_DATABASE_URL": fresh_database,
-        }
-    )
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    app = ReliableCelery("delivering", topology=TOPOLOGY, settings=settings, set_as_current=True)
-
+def declare_tasks(app: Any) -> None:
     @app.task(name="plain", shared=False)
     def plain(word: str = "") -> None: ...
 
@@ -53,6 +42,10 @@ def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             return object()  # type: ignore[return-value]
         return "paid"
 
+    declare_others(app, plain)
+
+
+def declare_others(app: Any, plain: Any) -> None:
     @app.idempotent_task(
         key="tell:{order}",
         effects="external",
@@ -66,6 +59,24 @@ def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ctx.enqueue(plain.s("sent"))
         return "told"
 
+    @app.idempotent_task(key="quiet:{order}", dead_letter=False, name="quiet", shared=False)
+    def quiet(ctx: TaskContext, order: str) -> None:
+        raise PermanentError("no funds")
+
+
+@pytest.fixture
+def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    # nothing is sent to a broker here: what a task sends is in the outbox
+    settings = load_settings(
+        {
+            "RELIABLE_TASKS_BROKER_URL": "amqp://nobody:x@127.0.0.1:9/",
+            "RELIABLE_TASKS_DATABASE_URL": fresh_database,
+        }
+    )
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    app = ReliableCelery("delivering", topology=TOPOLOGY, settings=settings, set_as_current=True)
+
+    declare_tasks(app)
     with begin(app.runtime.engine) as connection:
         connection.execute(text("CREATE TABLE effects (name text)"))
     CALLS.clear()
@@ -160,3 +171,14 @@ def test_a_rejected_attempt_sends_nothing(app: Any) -> None:
     assert deliver(app, "pay", "a", "reject") == "requeue"
     assert rows(app, "SELECT * FROM effects") == []
     assert sent(app) == []
+
+
+def test_a_failed_task_that_comes_again_is_no_dead_letter(app: Any) -> None:
+    task_id = str(new_id())
+    for _ in range(2):
+        assert deliver(app, "quiet", "a", task_id=task_id) == "ack"
+    assert (states(app, "results"), states(app, "claims"), states(app, "dead_letters")) == (
+        ["failed"],
+        ["failed"],
+        [],
+    )
