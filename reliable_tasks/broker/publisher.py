@@ -56,6 +56,7 @@ class Publisher:
         self._returned: set[str] = set()
         self._ids: dict[int, str] = {}
         self._outcomes: list[PublishError | None] = []
+        os.register_at_fork(after_in_child=self._renew_lock)
 
     def publish(self, message: Message) -> None:
         """Publish one message and wait for its confirm.
@@ -115,6 +116,10 @@ class Publisher:
         """Close the connection; the next publish makes a new one."""
         with self._lock:
             self._discard()
+
+    def _renew_lock(self) -> None:
+        # another thread of the parent may have held it at the fork, and that thread is not here to release it
+        self._lock = threading.RLock()
 
     def _send(self, index: int, message: Message) -> None:
         if self._blocked is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliable_tasks.model.states import DeadLetterState, TaskState
-from reliable_tasks.store import actions, dead_letters, outbox, results
+from reliable_tasks.store import actions, claims, dead_letters, outbox, results
 from reliable_tasks.store.engine import begin, database_now
 
 
@@ -35,6 +35,15 @@ def _cancel(connection: Any, task_id: str, actor: str, reason: str | None) -> Ca
     stored = results.get(connection, task_id)
     now = database_now(connection)
     started = stored["started_at"] if stored else None
+    waits = stored is not None and stored["state"] == TaskState.RETRY_WAIT
+    if (
+        stored is not None
+        and waits
+        and claims.in_doubt(connection, stored["name"], stored["idempotency_key"], task_id)
+    ):
+        return Cancellation(
+            task_id, "refused", "its call may have happened: let its next attempt ask, or replay it"
+        )
     # a worker's clock may be ahead of the database's
     finished_at = max(now, started) if started else now
     if not results.cancel(connection, task_id, reason=reason, finished_at=finished_at):

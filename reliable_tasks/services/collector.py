@@ -9,7 +9,7 @@ import structlog
 
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
 from reliable_tasks.model.envelope import PUT_BACK, Message, put_backs, replay_number, without_history
-from reliable_tasks.model.states import DeadLetterState, TaskState
+from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.store.engine import begin, database_now, is_unstorable
@@ -89,6 +89,9 @@ class Collector:
             outbox.add(connection, [again])
             return
         headers, replay = without_history(message.headers), replay_number(message.headers)
+        stored = results.get(connection, task_id)
+        if reason == "expired" and stored is not None and TaskState(stored["state"]) in ENDS:
+            return  # a spare copy of a task that has ended meanwhile
         new = dead_letters.add(
             connection,
             {
@@ -108,7 +111,7 @@ class Collector:
         if not new:
             return  # the worker has recorded it, and an operator may have replayed it since
         dead_letters.close_replay(connection, task_id, DeadLetterState.DEAD_AGAIN, replay)
-        stored, now = results.get(connection, task_id), database_now(connection)
+        now = database_now(connection)
         started = stored["started_at"] if stored else None
         ended = {
             "name": task_name,

@@ -259,6 +259,14 @@ def get(connection: Connection, task_name: str, key: str) -> dict[str, Any] | No
     return dict(row) if row is not None else None
 
 
+def in_doubt(connection: Connection, task_name: str | None, key: str | None, task_id: str) -> bool:
+    """Whether an execution of this task began an external call and never said how it ended."""
+    query = select(claims.c.may_have_acted).where(
+        claims.c.task_name == task_name, claims.c.key == key, claims.c.task_id == task_id
+    )
+    return bool(connection.execute(query).scalar_one_or_none())
+
+
 def discard(connection: Connection, task_name: str, key: str, task_id: str) -> bool:
     """Close the dead claim of a discarded task; False when the key is not dead, or dead by another task."""
     changed = connection.execute(

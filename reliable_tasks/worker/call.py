@@ -26,6 +26,8 @@ class Delivery:
     content_encoding: str
     headers: dict[str, Any]
     queue: str
+    begun: int = 0
+    """How often this very delivery was begun before: the database went away, no process died of it."""
 
     @property
     def redelivered(self) -> bool:

@@ -146,7 +146,7 @@ class ShortTransactions:
             refuse_cancelled(connection, call.task_id)
 
     def _count_crash(self, call: Call) -> int:
-        if call.key is None or call.options is None or not call.delivery.redelivered:
+        if call.key is None or call.options is None or not call.delivery.redelivered or call.delivery.begun:
             return 0
         request = claims.ClaimRequest(
             call.task.name,

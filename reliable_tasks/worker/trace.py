@@ -1,6 +1,7 @@
 """What the pool process calls for each delivery."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from celery import current_app
@@ -43,6 +44,7 @@ def trace(
     for attempt in Retrying(
         retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True
     ):
+        delivery = replace(delivery, begun=attempt.retry_state.attempt_number - 1)
         with attempt:
             try:
                 settlement = process(app.runtime, task, delivery)
