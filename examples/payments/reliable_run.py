@@ -24,7 +24,7 @@ from reliable_tasks.store.engine import create_engine
 APP = "examples.payments.app:app"
 TASK = "examples.payments.app.execute_order"
 WORKERS = 2
-CONCURRENCY = 3
+CONCURRENCY = 2
 OPERATOR = dead_letters.Operator("demo operator", "accounts were funded and the bank opened again")
 
 
