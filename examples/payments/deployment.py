@@ -20,7 +20,7 @@ from reliable_tasks.dev.processes import ProcessId, children, end, spawn, wait_e
 from reliable_tasks.errors import ServiceStartError
 
 RUN = "PAYMENTS_RUN"
-_STOP_SECONDS = 8.0
+_STOP_SECONDS = 3.0
 SUPERVISION_SECONDS = 0.3
 
 

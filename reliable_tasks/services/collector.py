@@ -32,6 +32,7 @@ class Collector:
 
     name = "collector"
     idle_seconds = 0.5  # nobody waits for a dead letter, and each look is a command to every queue's log
+    batch = BATCH
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class Relay:
 
     name = "relay"
     idle_seconds = 0.05
+    batch = WINDOW
 
     def __init__(self, engine: Any, publisher: Publisher) -> None:
         self._engine = engine

@@ -25,6 +25,7 @@ class Loop(Protocol):
 
     name: str
     idle_seconds: float
+    batch: int
 
     def run_once(self) -> int:
         """One pass; returns how much it did, 0 when there was nothing to do."""
@@ -90,6 +91,7 @@ def keep_running(loop: Loop, stop: threading.Event) -> None:
             stop.wait(min(0.1 * 2 ** min(failures, 6), LONGEST_PAUSE_SECONDS))
             continue
         failures = 0
-        if not done:
+        if done < loop.batch:
+            # what trickles in is worth gathering: a pass for each message costs more than the messages
             stop.wait(loop.idle_seconds)
     loop.close()
