@@ -1,6 +1,5 @@
 """An external task whose call may have happened cannot be cancelled as if it had not."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,14 +9,7 @@ import pytest
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.operate.tasks import cancel
 from reliable_tasks.store import claims, results
-from reliable_tasks.store.engine import begin, create_engine
-
-
-@pytest.fixture
-def engine(fresh_database: str) -> Iterator[Any]:
-    engine = create_engine(fresh_database)
-    yield engine
-    engine.dispose()
+from reliable_tasks.store.engine import begin
 
 
 @pytest.mark.parametrize(("may_have_acted", "outcome"), [(True, "refused"), (False, "cancelled")])

@@ -1,24 +1,15 @@
 """Claims of one key by two connections at the same moment."""
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from sqlalchemy import text
 
 from reliable_tasks.store import claims
-from reliable_tasks.store.engine import begin, create_engine
+from reliable_tasks.store.engine import begin
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def engine(fresh_database: str) -> Iterator[Any]:
-    engine = create_engine(fresh_database)
-    yield engine
-    engine.dispose()
 
 
 def request(task_id: str) -> claims.ClaimRequest:

@@ -13,7 +13,6 @@ from sqlalchemy import create_engine, text
 
 from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
-from tests.integration.applied_topology import TOPOLOGY, applied
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +41,6 @@ def environment(reliable_stack: Stack, fresh_vhost: str, fresh_database: str) ->
         "RELIABLE_TASKS_MANAGEMENT_URL": reliable_stack.management_url,
         "RELIABLE_TASKS_DATABASE_URL": fresh_database,
     }
-
-
-@pytest.fixture
-def applied_shape(management: Management, fresh_vhost: str) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
 
 
 def run(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:

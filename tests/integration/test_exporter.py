@@ -14,14 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
 
-from reliable_tasks.broker.management import Management
-from reliable_tasks.dev import Stack
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.observe.endpoint import MetricsEndpoint
 from reliable_tasks.settings import Settings, load_settings
 from reliable_tasks.store import attempts, dead_letters, results
-from reliable_tasks.store.engine import create_engine
-from tests.integration.applied_topology import TOPOLOGY, applied
 from tests.waiting import wait_until
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,21 +25,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
-def settings(reliable_stack: Stack, fresh_vhost: str, fresh_database: str) -> Settings:
-    return load_settings(
-        {},
-        broker_url=fresh_vhost,
-        database_url=fresh_database,
-        management_url=reliable_stack.management_url,
-    )
-
-
-@pytest.fixture
-def connection(fresh_database: str) -> Iterator[Connection]:
-    engine = create_engine(fresh_database)
+def connection(engine: Any) -> Iterator[Connection]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
-    engine.dispose()
 
 
 def scraped(url: str) -> str:
@@ -151,10 +135,8 @@ def test_names_that_only_a_message_gave_make_no_time_series(
     assert value(found, "completed_total", task="", state="dead") == 9
 
 
-def test_queue_depths_come_from_the_broker(
-    settings: Settings, fresh_vhost: str, management: Management, channel: Any
-) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
+@pytest.mark.usefixtures("applied_shape")
+def test_queue_depths_come_from_the_broker(settings: Settings, channel: Any) -> None:
     for _ in range(3):
         channel.basic_publish("", "payments", b"order")
     with MetricsEndpoint(settings) as endpoint:
@@ -164,6 +146,7 @@ def test_queue_depths_come_from_the_broker(
         )
 
 
+@pytest.mark.usefixtures("applied_shape")
 @pytest.mark.parametrize(
     ("dead", "living", "missing", "present"),
     [
@@ -172,15 +155,8 @@ def test_queue_depths_come_from_the_broker(
     ],
 )
 def test_a_dead_source_is_told_and_the_other_still_read(
-    settings: Settings,
-    fresh_vhost: str,
-    management: Management,
-    dead: str,
-    living: str,
-    missing: str,
-    present: str,
+    settings: Settings, dead: str, living: str, missing: str, present: str
 ) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
     broken = load_settings(
         {},
         broker_url=settings.broker.url_text(),
@@ -229,14 +205,12 @@ def test_a_taken_port_is_one_clear_line(settings: Settings, tmp_path: Any) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("applied_shape")
 @pytest.mark.skipif(
     shutil.which("promtool") is None and "CI" not in os.environ,
     reason="promtool is not installed (apt: prometheus)",
 )
-def test_promtool_has_nothing_to_say(
-    settings: Settings, connection: Connection, fresh_vhost: str, management: Management
-) -> None:
-    applied(TOPOLOGY, management, fresh_vhost)
+def test_promtool_has_nothing_to_say(settings: Settings, connection: Connection) -> None:
     finish(connection, "t", TaskState.SUCCEEDED)
     attempt(connection, "t", "succeeded", 1)
     bury(connection, "d", "permanent")

@@ -1,6 +1,5 @@
 """A replay is one transaction: operators at the same moment, and a failure in the middle of it."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,18 +10,11 @@ from sqlalchemy.exc import DBAPIError
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.operate import dead_letters as operate
 from reliable_tasks.store import dead_letters, results
-from reliable_tasks.store.engine import begin, create_engine
+from reliable_tasks.store.engine import begin
 
 KNOWN = operate.Known(queue={"payments"}.__contains__, task={"pay"}.__contains__)
 OPERATOR = operate.Operator("tester", "funded")
 BODY = b'[[], {"order_id": "1"}, {}]'
-
-
-@pytest.fixture
-def engine(fresh_database: str) -> Iterator[Any]:
-    engine = create_engine(fresh_database, pool_size=8)
-    yield engine
-    engine.dispose()
 
 
 def dead_letter(engine: Any, task_id: str = "t1", **values: Any) -> int:
