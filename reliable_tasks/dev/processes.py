@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,6 @@ from reliable_tasks.errors import ServiceStartError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KILL_WAIT = 20.0
-
-_our_children: dict[int, subprocess.Popen[bytes]] = {}
-"""Kept so that they are reaped by us and not reported as forgotten."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class ProcessId:
 
 def identify(pid: int) -> ProcessId | None:
     """The process that has this pid now; None when there is none or only its remains."""
-    _reap(pid)
     stat = _stat(pid)
     if stat is None or stat[0] in "ZX":
         return None
@@ -69,7 +66,8 @@ def spawn(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
-    _our_children[child.pid] = child
+    # whoever ends it, it is waited for: it may be another program that ends what this one has started
+    threading.Thread(target=child.wait, name=f"reaper of {child.pid}", daemon=True).start()
     # a process that ended at once has no start time any more; the caller sees it as not alive
     return identify(child.pid) or ProcessId(child.pid, "ended")
 
@@ -121,7 +119,6 @@ def end(process: ProcessId, steps: Sequence[tuple[signal.Signals, float]]) -> bo
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
             if _ended(handle, seconds):
-                _reap(process.pid)
                 return True
     return False
 
@@ -182,12 +179,6 @@ def _handle(process: ProcessId) -> Iterator[int | None]:
 
 def _ended(handle: int, seconds: float) -> bool:
     return bool(select.select([handle], [], [], seconds)[0])
-
-
-def _reap(pid: int) -> None:
-    child = _our_children.get(pid)
-    if child is not None and child.poll() is not None:
-        _our_children.pop(pid, None)
 
 
 def _pids() -> list[int]:

@@ -42,8 +42,9 @@ def dev(command: str, folder: Path, *options: str, **variables: str) -> Done:
 
 def up(folder: Path, *options: str) -> dict[str, str]:
     """`dev up`; returns the addresses."""
-    done = dev("up", folder, "--output", "json", *options)
+    done = dev("up", folder, "--output", "json", *options, PYTHONWARNINGS="default::ResourceWarning")
     assert done.code == 0, done.err
+    assert "ResourceWarning" not in done.err
     addresses: dict[str, str] = json.loads(done.out)
     return addresses
 
