@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 from sqlalchemy import Engine, text
 
-from examples.payments import checks, ledger
+from examples.payments import checks, ledger, queues
 from examples.payments.deployment import Deployment, Sender, clean_environment
 from examples.payments.driving import Say, send_under_faults, wait_quiet
 from examples.payments.faults import Faults
@@ -92,27 +92,31 @@ class _Busy:
     """What is still under way, in words."""
 
     def __init__(self, stack: Stack, engine: Engine) -> None:
-        self._management = Management(stack.management_url, stack.broker_url)
+        self._broker_url = stack.broker_url
+        self._queues = list(Management(stack.management_url, stack.broker_url).depths())
         self._engine = engine
+        self._delivered = -1
 
     def __call__(self) -> str:
         with self._engine.connect() as connection:
-            waiting, outbox = connection.execute(
-                text(
-                    "SELECT (SELECT count(*) FROM reliable_tasks.results "
-                    "WHERE state IN ('enqueued', 'running', 'retry_wait')), "
-                    "(SELECT count(*) FROM reliable_tasks.outbox)"
-                )
-            ).one()
+            waiting, outbox, delivered = connection.execute(text(_UNDER_WAY)).one()
             paid = ledger.paid_orders(connection)
         queued = self.queued()
-        if not (waiting or outbox or queued):
+        moving, self._delivered = delivered != self._delivered, delivered
+        if not (waiting or outbox or queued or moving):
             return ""
         return f"{paid} orders paid; {queued} messages in queues, {outbox} in the outbox, {waiting} tasks waiting"
 
     def queued(self) -> int:
-        """Messages in all queues."""
-        return sum(depth.messages for depth in self._management.depths().values())
+        """Messages that wait in all queues."""
+        return queues.ready(self._broker_url, self._queues)
+
+
+_UNDER_WAY = """
+SELECT (SELECT count(*) FROM reliable_tasks.results WHERE state IN ('enqueued', 'running', 'retry_wait')),
+       (SELECT count(*) FROM reliable_tasks.outbox),
+       (SELECT count(*) FROM reliable_tasks.attempts) + (SELECT count(*) FROM reliable_tasks.suppressed_deliveries)
+"""
 
 
 def _repair_and_replay(engine: Engine, deployment: Deployment, workload: Workload, say: Say) -> int:
@@ -129,8 +133,8 @@ def _repair_and_replay(engine: Engine, deployment: Deployment, workload: Workloa
             )
         ).all()
     chosen = [row.id for row in rows if row.reason == "exhausted" or row.idempotency_key in keys]
-    queues = {queue.name for queue in load_topology("topology:TOPOLOGY").queues}
-    known = dead_letters.Known(queue=queues.__contains__)
+    declared = {queue.name for queue in load_topology("topology:TOPOLOGY").queues}
+    known = dead_letters.Known(queue=declared.__contains__)
     outcomes = [item.outcome for item in dead_letters.replay(engine, chosen, OPERATOR, known)]
     say(f"  {len(rows)} dead letters; {outcomes.count('replayed')} replayed after the repair")
     return outcomes.count("replayed")
