@@ -1,8 +1,13 @@
 """What all tests share: the private services, and an environment without anybody's settings."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from reliable_tasks.dev import Stack
+from tests.deployment import Deployment, deployment_on
 
 pytest_plugins = ["reliable_tasks.testing.services"]
 
@@ -21,3 +26,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(_FOREIGN) and not name.startswith(_OURS):
             del os.environ[name]
+
+
+@pytest.fixture
+def deployment(reliable_stack: Stack, fresh_vhost: str, fresh_database: str, tmp_path: Path) -> Deployment:
+    """The topology and the schema, for one test; nothing runs there yet."""
+    return deployment_on(reliable_stack, fresh_vhost, fresh_database, tmp_path)

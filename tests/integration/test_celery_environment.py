@@ -1,20 +1,16 @@
 """A real `celery` program, started with exactly the names that are documented for `.env`."""
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pika
 import pytest
 
+from tests.programs import Process, program
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 APPLICATION = """
 from celery import Celery
 from reliable_tasks.settings import load_settings, publish_celery_environment
@@ -54,24 +50,12 @@ CELERY = ("celery", "-A", "bank", "worker")
 OURS = ("reliable_tasks.cli.main", "worker", "-A", "bank")
 
 
-@contextmanager
-def worker(folder: Path, names: Mapping[str, str], *program: str) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *program, "-P", "solo", "--loglevel", "INFO"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **names},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+def worker(folder: Path, names: Mapping[str, str], *command: str) -> AbstractContextManager[Process]:
+    options = ("-P", "solo", "--loglevel", "INFO")
+    return program(folder / "worker.log", *command, *options, folder=folder, **names)
 
 
-def wait_for_consumer(broker_url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+def wait_for_consumer(broker_url: str, process: Process, folder: Path) -> None:
     def consumers() -> int:
         if process.poll() is not None:
             pytest.fail((folder / "worker.log").read_text())

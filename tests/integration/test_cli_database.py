@@ -1,31 +1,21 @@
 """`reliable-tasks db` against databases that cannot be used."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.programs import Done, reliable_tasks
 
 pytest.importorskip("reliable_tasks.store.migrations")
 
 
-def db(folder: Path, command: str, url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reliable_tasks.cli.main", "db", command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RELIABLE_TASKS_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def db(folder: Path, command: str, url: str) -> Done:
+    return reliable_tasks("db", command, folder=folder, RELIABLE_TASKS_DATABASE_URL=url)
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> None:
+def refused(done: Done) -> None:
     assert done.returncode == 7, done.stderr
     told, advice = done.stderr.splitlines()
     assert told.startswith("error[RT202]: ")

@@ -1,9 +1,6 @@
 """Doctor: says what is kept and lost for the deployment at hand, with its evidence, and changes nothing."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,9 @@ from sqlalchemy import create_engine, text
 
 from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
+from tests.deployment import Deployment
+from tests.programs import reliable_tasks
 from tests.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -33,29 +30,14 @@ class Said:
 
 
 @pytest.fixture
-def environment(reliable_stack: Stack, fresh_vhost: str, fresh_database: str) -> dict[str, str]:
-    ours = {name for name in os.environ if name.startswith("RELIABLE_TASKS_")}
-    return {
-        **{name: value for name, value in os.environ.items() if name not in ours},
-        "RELIABLE_TASKS_BROKER_URL": fresh_vhost,
-        "RELIABLE_TASKS_MANAGEMENT_URL": reliable_stack.management_url,
-        "RELIABLE_TASKS_DATABASE_URL": fresh_database,
-    }
-
-
-def run(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reliable_tasks.cli.main", "doctor", *options],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def environment(
+    reliable_stack: Stack, fresh_vhost: str, fresh_database: str, tmp_path: Path
+) -> dict[str, str]:
+    return Deployment(fresh_vhost, reliable_stack.management_url, fresh_database, tmp_path).environment()
 
 
 def doctor(environment: dict[str, str]) -> Said:
-    done = run(environment, "--output", "json")
+    done = reliable_tasks("doctor", "--output", "json", **environment)
     assert "Traceback" not in done.stderr, done.stderr
     answer = json.loads(done.stdout)
     return Said(
@@ -169,7 +151,7 @@ def test_services_that_do_not_answer(environment: dict[str, str]) -> None:
 @pytest.mark.usefixtures("applied_shape")
 @pytest.mark.parametrize("output", ["table", "csv"])
 def test_for_people_and_for_programs(environment: dict[str, str], output: str) -> None:
-    done = run(environment, "--output", output)
+    done = reliable_tasks("doctor", "--output", output, **environment)
     assert "No effect twice." in done.stdout
     assert "not kept" in done.stdout
     assert ("looked at" in done.stdout) == (output == "table")

@@ -1,12 +1,8 @@
 """`reliable-tasks topology` against a real broker: it creates what is declared and touches nothing else."""
 
 import json
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pika
@@ -20,28 +16,19 @@ from reliable_tasks.errors import BrokerUnreachable, OperationRefused, TopologyD
 from reliable_tasks.model.physical import Physical
 from reliable_tasks.operate import topology as operate
 from tests.integration.applied_topology import TOPOLOGY, applied, take
+from tests.programs import Done, reliable_tasks
 
-ROOT = Path(__file__).parents[2]
 QUORUM = {"x-queue-type": "quorum"}
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
-def cli(*words: str, url: str, management_url: str) -> "subprocess.CompletedProcess[str]":
+def cli(*words: str, url: str, management_url: str) -> Done:
     """Run `reliable-tasks topology` as a person's script would."""
     own = {"RELIABLE_TASKS_BROKER_URL": url, "RELIABLE_TASKS_MANAGEMENT_URL": management_url}
-    return subprocess.run(
-        [sys.executable, "-m", "reliable_tasks.cli.main", "topology", *words],
-        cwd=ROOT,
-        env={**os.environ, **own},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return reliable_tasks("topology", *words, **own)
 
 
-def steps_of(done: "subprocess.CompletedProcess[str]") -> list[dict[str, str]]:
+def steps_of(done: Done) -> list[dict[str, str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

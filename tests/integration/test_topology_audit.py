@@ -1,47 +1,32 @@
 """`topology apply` is an operator's act: recorded where there is a database, and not stopped where there is none."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.store import actions
-from reliable_tasks.store.engine import begin, create_engine
+from reliable_tasks.store.engine import begin
+from tests.deployment import Deployment
+from tests.programs import Done, reliable_tasks
 
-ROOT = Path(__file__).parents[2]
 
-
-def apply(stack: Stack, vhost: str, database: str) -> "subprocess.CompletedProcess[str]":
+def apply(stack: Stack, vhost: str, database: str) -> Done:
     """The program, with nobody to ask."""
-    return subprocess.run(
-        [sys.executable, "-m", "reliable_tasks.cli.main", "topology", "apply", "--yes"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "RELIABLE_TASKS_BROKER_URL": vhost,
-            "RELIABLE_TASKS_MANAGEMENT_URL": stack.management_url,
-            "RELIABLE_TASKS_DATABASE_URL": database,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    around = Deployment(vhost, stack.management_url, database, Path())
+    return reliable_tasks("topology", "apply", "--yes", **around.environment())
 
 
 def test_it_is_recorded_before_and_after(
-    reliable_stack: Stack, fresh_vhost: str, fresh_database: str
+    reliable_stack: Stack, fresh_vhost: str, fresh_database: str, engine: Any
 ) -> None:
     done = apply(reliable_stack, fresh_vhost, fresh_database)
     assert done.returncode == 0, done.stderr
     assert "not recorded" not in done.stderr
-    engine = create_engine(fresh_database)
     with begin(engine) as connection:
         found = actions.of_subject(connection, fresh_vhost.rpartition("/")[2])
-    engine.dispose()
     assert [(row["action"], row["details"]["outcome"]) for row in found] == [
         ("topology.apply", "started"),
         ("topology.apply", "done"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from reliable_tasks import ReliableCelery, Retry
 
 REMOTE_CONTROL = os.environ.get("BEHAVIOUR_REMOTE_CONTROL", "1") == "1"
-PLACE = Path(os.environ.get("BEHAVIOUR_PLACE", "."))
+PLACE = Path(os.environ.get("TESTS_PLACE", "."))
 """Where tasks leave marks that tests wait for: what happened outside the database."""
 
 app = ReliableCelery("behaviour", topology="topology:TOPOLOGY", remote_control=REMOTE_CONTROL)

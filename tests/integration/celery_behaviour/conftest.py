@@ -4,51 +4,34 @@ import os
 import secrets
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
-from reliable_tasks.testing.names import session_prefix
-from tests.integration.applied_topology import TOPOLOGY, applied
-from tests.integration.celery_behaviour.running import APPLICATION, Database, Surroundings, program, worker
+from tests.database import Database
+from tests.deployment import Deployment, new_deployment
+from tests.integration.celery_behaviour.effects import APPLICATION, with_effects
 
 
-def surroundings(stack: Stack, template: str, place: Path) -> Surroundings:
-    """A new vhost with the topology and a new migrated database with a table for effects."""
-    name = f"{session_prefix()}behaviour_{secrets.token_hex(4)}"
-    broker_url = stack.create_vhost(name)
-    database_url = stack.create_database(name, template)
-    applied(TOPOLOGY, Management(stack.management_url, broker_url), broker_url)
-    Database(database_url).rows("CREATE TABLE effects (key text NOT NULL, attempt int NOT NULL)")
-    return Surroundings(broker_url, stack.management_url, database_url, place)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def around(
     reliable_stack: Stack, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Surroundings:
-    return surroundings(reliable_stack, migrated_template, tmp_path_factory.mktemp("behaviour"))
+) -> Deployment:
+    return with_effects(
+        new_deployment(reliable_stack, migrated_template, tmp_path_factory.mktemp("behaviour"))
+    )
 
 
-@pytest.fixture(scope="session")
-def services(around: Surroundings) -> Iterator[Any]:
-    command = ("reliable_tasks.cli.main", "services", "-A", f"{APPLICATION}:app")
-    with program(around, "services", *command) as process:
-        yield process
-
-
-@pytest.fixture(scope="session")
-def running(around: Surroundings, services: Any) -> Iterator[Any]:
+@pytest.fixture(scope="package")
+def running(around: Deployment) -> Iterator[Any]:
     """The worker with four processes, beside the services."""
-    with worker(around, "main", "-c", "4") as process:
+    with around.services(APPLICATION), around.worker(APPLICATION, "main", "-c", "4") as process:
         yield process
 
 
-@pytest.fixture(scope="session")
-def declared(around: Surroundings) -> Any:
+@pytest.fixture(scope="package")
+def declared(around: Deployment) -> Any:
     """The application's module, in this process, for the same vhost and database."""
     before = dict(os.environ)
     os.environ.update(around.environment())
@@ -70,8 +53,8 @@ def tasks(declared: Any, running: Any) -> Any:
     return declared
 
 
-@pytest.fixture(scope="session")
-def database(around: Surroundings) -> Database:
+@pytest.fixture(scope="package")
+def database(around: Deployment) -> Database:
     return Database(around.database_url)
 
 
@@ -82,7 +65,7 @@ def unique() -> str:
 
 
 @pytest.fixture
-def marks(around: Surroundings) -> Any:
+def marks(around: Deployment) -> Any:
     """How often a task has left a mark, and leaving one for a task."""
 
     class Marks:

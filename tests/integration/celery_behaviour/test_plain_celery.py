@@ -10,14 +10,15 @@ import pytest
 from celery import chord, group
 from celery.result import GroupResult
 
-from tests.integration.celery_behaviour.running import Database, Surroundings, worker
+from tests.database import Database
+from tests.deployment import Deployment
 
 SECONDS = 20
 PLAIN = "tests.integration.celery_behaviour.plain"
 
 
 @pytest.fixture(scope="module")
-def plain(reliable_stack: Any, around: Surroundings) -> Iterator[Any]:
+def plain(reliable_stack: Any, around: Deployment) -> Iterator[Any]:
     variables = {
         "PLAIN_BROKER": around.broker_url,
         "PLAIN_BACKEND": around.database_url.replace("postgresql+psycopg2", "reliable+postgresql"),
@@ -30,7 +31,7 @@ def plain(reliable_stack: Any, around: Surroundings) -> Iterator[Any]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-    with worker(around, "plain", "-c", "2", application=PLAIN, **variables):
+    with around.worker(PLAIN, "plain", "-c", "2", **variables):
         yield module
     module.app.close()
 

@@ -7,7 +7,8 @@ from typing import Any
 import pika
 import pytest
 
-from tests.integration.celery_behaviour.running import Database, Surroundings
+from tests.database import Database
+from tests.deployment import Deployment
 
 STRANGE: dict[str, dict[str, Any]] = {
     "limit": {"timelimit": 5},
@@ -19,7 +20,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 }
 
 
-def send(around: Surroundings, task: Any, task_id: str, **headers: Any) -> None:
+def send(around: Deployment, task: Any, task_id: str, **headers: Any) -> None:
     body = json.dumps([[task_id], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     properties = pika.BasicProperties(
         content_type="application/json",
@@ -36,7 +37,7 @@ def send(around: Surroundings, task: Any, task_id: str, **headers: Any) -> None:
 
 @pytest.mark.parametrize("strange", STRANGE.values(), ids=list(STRANGE))
 def test_a_strange_header_is_a_dead_letter_and_the_worker_goes_on(
-    tasks: Any, running: Any, around: Surroundings, database: Database, unique: str, strange: dict[str, Any]
+    tasks: Any, running: Any, around: Deployment, database: Database, unique: str, strange: dict[str, Any]
 ) -> None:
     send(around, tasks.pay, unique, **strange)
     database.until(unique, "dead")
@@ -47,7 +48,7 @@ def test_a_strange_header_is_a_dead_letter_and_the_worker_goes_on(
 
 
 def test_an_expired_task_whose_result_nobody_wants_is_recorded(
-    tasks: Any, around: Surroundings, database: Database, unique: str
+    tasks: Any, around: Deployment, database: Database, unique: str
 ) -> None:
     send(around, tasks.pay, unique, expires="2020-01-01T00:00:00+00:00", ignore_result=True)
     assert database.until(unique, "expired")["finished_at"] is not None

@@ -1,12 +1,11 @@
 """An operator: the program as it is called without a terminal, and a look into the database."""
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
-from tests.integration.celery_behaviour.running import ROOT, Database, Surroundings
+from tests.database import Database
+from tests.deployment import Deployment
+from tests.programs import Done
 from tests.waiting import wait_until
 
 APPLICATION = "tests.integration.operating.application"
@@ -22,11 +21,13 @@ print(task.apply_async(kwargs=json.loads(sys.argv[3]), priority=priority, **opti
 class Operator:
     """The program, as an operator calls it without a terminal."""
 
-    def __init__(self, around: Surroundings, database: Database) -> None:
+    def __init__(self, around: Deployment) -> None:
         self.around = around
-        self.database = database
+        self.database = Database(around.database_url)
+        self.database.rows("CREATE TABLE accounts (id text PRIMARY KEY, balance numeric(20, 2) NOT NULL)")
+        self.database.rows("CREATE TABLE effects (key text NOT NULL)")
 
-    def run(self, *command: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: str, code: int = 0) -> Done:
         done = self._python("-m", "reliable_tasks.cli.main", *command)
         assert done.returncode == code, (done.stdout, done.stderr)
         return done
@@ -73,14 +74,5 @@ class Operator:
     def fund(self, account: str) -> None:
         self.database.rows("UPDATE accounts SET balance = 100 WHERE id = :id", id=account)
 
-    def _python(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        environment = self.around.environment(RELIABLE_TASKS_APP=f"{APPLICATION}:app")
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    def _python(self, *command: str) -> Done:
+        return self.around.python(*command, RELIABLE_TASKS_APP=f"{APPLICATION}:app")

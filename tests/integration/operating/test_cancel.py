@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tests.integration.celery_behaviour.running import program, worker
-from tests.integration.operating.conftest import SERVICES
 from tests.integration.operating.operator import APPLICATION, Operator
 from tests.waiting import wait_until
 
@@ -29,7 +27,7 @@ def test_a_message_whose_task_was_cancelled_runs_nothing(idle: Operator) -> None
     cancelled = idle.send("pay", order_id="c2", account="c2", amount="1")
     idle.run("tasks", "cancel", cancelled, "--yes")
     kept = idle.send("pay", order_id="c2b", account="c2", amount="1")
-    with worker(idle.around, "worker", "-c", "1", application=APPLICATION):
+    with idle.around.worker(APPLICATION, "worker", "-c", "1"):
         idle.database.until(kept, "succeeded")
         wait_until(lambda: idle.database.suppressed(cancelled), "the cancelled delivery")
     assert idle.database.state(cancelled) == "cancelled"
@@ -37,14 +35,14 @@ def test_a_message_whose_task_was_cancelled_runs_nothing(idle: Operator) -> None
 
 
 def test_a_replay_that_is_cancelled_in_time_does_nothing(idle: Operator) -> None:
-    with worker(idle.around, "worker", "-c", "1", application=APPLICATION):
+    with idle.around.worker(APPLICATION, "worker", "-c", "1"):
         task_id, number = idle.died_of_no_funds("c3")
     idle.fund("c3")
     idle.run("dead-letters", "replay", str(number), "--yes")
     idle.run("tasks", "cancel", task_id, "--yes")
     assert idle.database.rows("SELECT * FROM reliable_tasks.outbox") == []
     assert [row["state"] for row in idle.dead_letters(task_id)] == ["resolved"]
-    with program(idle.around, "services", *SERVICES):
+    with idle.around.services(APPLICATION):
         wait_until(
             lambda: idle.dead_letters(task_id)[0]["collected_at"], "the collector to take the old message"
         )

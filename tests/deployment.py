@@ -1,0 +1,73 @@
+"""A vhost with the topology and a database with the schema, and our programs on them."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reliable_tasks.broker.management import Management
+from reliable_tasks.dev import Stack
+from reliable_tasks.testing.names import session_prefix
+from tests.integration.applied_topology import TOPOLOGY, applied
+from tests.programs import Done, Process, program, python
+from tests.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the services of one deployment are, and a folder for logs and marks."""
+
+    broker_url: str
+    management_url: str
+    database_url: str
+    place: Path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What leads our programs here."""
+        return {
+            "RELIABLE_TASKS_BROKER_URL": self.broker_url,
+            "RELIABLE_TASKS_MANAGEMENT_URL": self.management_url,
+            "RELIABLE_TASKS_DATABASE_URL": self.database_url,
+            "TESTS_PLACE": str(self.place),
+            **more,
+        }
+
+    def log(self, name: str) -> str:
+        """What a program has written so far."""
+        return (self.place / f"{name}.log").read_text(errors="replace")
+
+    def python(self, *command: str, **variables: str) -> Done:
+        """Run Python to its end."""
+        return python(*command, **self.environment(**variables))
+
+    def program(self, name: str, *command: str, **variables: str) -> AbstractContextManager[Process]:
+        """Run a program of Python modules until the end of the block, its output in `name`.log."""
+        return program(self.place / f"{name}.log", *command, **self.environment(**variables))
+
+    def services(self, application: str, **variables: str) -> AbstractContextManager[Process]:
+        """The relay and the collector."""
+        command = ("reliable_tasks.cli.main", "services", "-A", f"{application}:app")
+        return self.program("services", *command, **variables)
+
+    @contextmanager
+    def worker(self, application: str, name: str, *options: str, **variables: str) -> Iterator[Process]:
+        """A Celery worker that is ready to take tasks."""
+        command = ("celery", "-A", application, "worker", "-l", "INFO", "-n", f"{name}@%h", *options)
+        with self.program(name, *command, **variables) as process:
+            wait_until(
+                lambda: f"{name}@" in self.log(name) and "ready." in self.log(name), f"the worker {name}", 30
+            )
+            yield process
+
+
+def deployment_on(stack: Stack, broker_url: str, database_url: str, place: Path) -> Deployment:
+    """This repository's topology on an empty vhost, beside a migrated database."""
+    applied(TOPOLOGY, Management(stack.management_url, broker_url), broker_url)
+    return Deployment(broker_url, stack.management_url, database_url, place)
+
+
+def new_deployment(stack: Stack, template: str, place: Path) -> Deployment:
+    """A deployment for more than one test; it is removed with the session's other databases and vhosts."""
+    name = f"{session_prefix()}deployment_{secrets.token_hex(4)}"
+    return deployment_on(stack, stack.create_vhost(name), stack.create_database(name, template), place)
