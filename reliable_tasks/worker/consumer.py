@@ -14,6 +14,7 @@ from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import consume_levels
 
 logger = get_logger("reliable_tasks.worker")
+_LOOK_SECONDS = 0.5
 _DECLARING = (
     "celery.worker.consumer.delayed_delivery:DelayedDelivery",
     "celery.worker.consumer.mingle:Mingle",
@@ -47,6 +48,12 @@ class ReliableConsumer(Consumer):
             stderr.flush()
             raise SystemExit(error.exit_code) from None
         super().start()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """As Celery's, and look twice a second whether a signal has said to stop."""
+        super().register_with_event_loop(hub)
+        # a signal does not end the wait for events: an idle worker would outlast the ten seconds of `docker stop`
+        hub.call_repeatedly(_LOOK_SECONDS, lambda: None)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Undecodable: to the dead-letter queue. Celery would ack it, and it would be gone."""

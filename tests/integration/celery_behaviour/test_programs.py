@@ -48,9 +48,12 @@ def as_user(stack: Stack, around: Deployment, name: str, configure: str) -> Depl
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
-def test_each_pool_runs_and_settles(apart: Deployment, unique: str, pool: str) -> None:
-    with apart.services(APPLICATION), apart.worker(APPLICATION, pool, "-P", pool, "-c", "4"):
+def test_each_pool_runs_and_settles_and_ends_when_told(apart: Deployment, unique: str, pool: str) -> None:
+    with apart.services(APPLICATION), apart.worker(APPLICATION, pool, "-P", pool, "-c", "4") as process:
         assert call(apart, CALLER, unique).split() == ["5", unique, "7"]
+        process.send_signal(signal.SIGTERM)
+        # `docker stop` kills after ten seconds
+        assert process.wait(8) == 0
     assert Database(apart.database_url).effects(unique) == 1
     assert "Traceback" not in apart.log(pool)
 
