@@ -9,7 +9,7 @@ from celery.exceptions import QueueNotFound
 
 from reliable_tasks.errors import TaskDeclarationError, UnknownQueue
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.model.retry import Effects, Retry
+from reliable_tasks.model.retry import Retry
 from reliable_tasks.model.shape import Topology
 from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.observe.logs import format_of, restyle, route_events_to_logging
@@ -18,11 +18,12 @@ from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import execute_in
 from reliable_tasks.worker.celery_logging import join_celery_logging
-from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions
+from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
 from reliable_tasks.worker.publishing import Sender, due_time, redirect
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
+from reliable_tasks.worker.telling import told_by_celery
 
 _KEPT = ("acks_late", "reject_on_worker_lost")
 """Celery's options that are always on for idempotent tasks."""
@@ -44,6 +45,7 @@ class ReliableCelery(Celery):
 
     task_cls = ReliableTask
 
+    @told_by_celery()
     def __init__(
         self,
         main: str | None = None,
@@ -103,6 +105,7 @@ class ReliableCelery(Celery):
     def worker_main(self, argv: list[str] | None = None) -> Any:
         return super().worker_main(argv)
 
+    @told_by_celery()
     def idempotent_task(
         self,
         *,
@@ -133,7 +136,14 @@ class ReliableCelery(Celery):
             UnknownQueue: when the queue is not declared.
         """
         declared = TaskOptions(
-            key, Effects(effects), queue, retry or Retry(), on_uncertain, lease, dead_letter, max_crashes
+            key,
+            effects_named(effects),
+            queue,
+            retry or Retry(),
+            on_uncertain,
+            lease,
+            dead_letter,
+            max_crashes,
         )
         lossy = [name for name in _KEPT if not options.get(name, True)] + (
             ["acks_on_failure"] if options.get("acks_on_failure") else []

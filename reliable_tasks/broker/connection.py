@@ -16,9 +16,9 @@ from reliable_tasks.settings.addresses import Address, NotAnAddress, parse_broke
 DEADLINE_SECONDS = 10.0
 _NAME = "reliable-tasks"
 
-# What pika logs as an error it raises as well. Without this, Python prints it beside our one line where
-# nobody configured logging; where somebody did, they still get it.
-logging.getLogger("pika").addHandler(logging.NullHandler())
+# What pika logs as an error it raises as well, and we tell it in one line; who wants more sets this logger's level.
+if logging.getLogger("pika").level == logging.NOTSET:
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def broker_address(broker_url: str) -> Address:

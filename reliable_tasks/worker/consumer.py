@@ -1,6 +1,5 @@
 """Celery's consumer without what declares anything, and with a check that everything it needs is there."""
 
-import sys
 from typing import Any, ClassVar
 
 from celery.utils.log import get_logger
@@ -12,6 +11,7 @@ from reliable_tasks.errors import MigrationMissing, ReliableTasksError, Topology
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import consume_levels
+from reliable_tasks.worker.telling import end_program
 
 logger = get_logger("reliable_tasks.worker")
 _LOOK_SECONDS = 0.5
@@ -40,13 +40,7 @@ class ReliableConsumer(Consumer):
         try:
             self._check()
         except ReliableTasksError as error:
-            # Celery has made sys.stderr a log
-            stderr = sys.__stderr__ or sys.stderr
-            stderr.write(f"error[{error.code}]: {error.message}\n")
-            if error.hint:
-                stderr.write(f"hint: {error.hint}\n")
-            stderr.flush()
-            raise SystemExit(error.exit_code) from None
+            raise end_program(error) from None
         super().start()
 
     def register_with_event_loop(self, hub: Any) -> None:

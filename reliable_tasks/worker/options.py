@@ -91,3 +91,17 @@ class TaskOptions:
                 hint="a key must tell one business case from another",
             )
         return key
+
+
+def effects_named(name: str) -> Effects:
+    """The effects of that name.
+
+    Raises:
+        TaskDeclarationError: when there are none.
+    """
+    try:
+        return Effects(name)
+    except ValueError:
+        raise TaskDeclarationError(
+            f"effects={name!r} is not known", hint=f"use {', '.join(repr(one.value) for one in Effects)}"
+        ) from None
