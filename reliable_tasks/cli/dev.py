@@ -44,8 +44,8 @@ def up(folder: Path | None, fsync: bool, output: str) -> None:
 @dev.command("env")
 @folder_option
 def env(folder: Path | None) -> None:
-    """Print the settings of the running services, passwords included, for `eval` or a .env file."""
-    for name, value in _running(folder).environment().items():
+    """Print the settings of the running services, also for `psql`, passwords included, for `eval` or a .env file."""
+    for name, value in _running(folder).shell_environment().items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
 
 

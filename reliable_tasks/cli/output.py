@@ -63,12 +63,19 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
 
 
 def print_record(record: Mapping[str, Any], output: str) -> None:
-    """Print one record: a two-column table, one JSON object, or a one-row CSV."""
+    """Print one record: a table of fields (lines, where it is no terminal), one JSON object, or a one-row CSV."""
     values = {str(key): plain(value) for key, value in record.items()}
     if output == "json":
         sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
     elif output == "csv":
         print_rows([values], list(values), output)
+    elif not sys.stdout.isatty():
+        # a frame as wide as the longest line of a traceback helps nobody
+        indent = max(map(len, values), default=0) + 2
+        for key, value in values.items():
+            sys.stdout.write(
+                f"{key:<{indent}}" + _cell(value).plain.replace("\n", "\n" + " " * indent) + "\n"
+            )
     else:
         table = Table("field", "value", header_style="bold")
         for key, value in values.items():

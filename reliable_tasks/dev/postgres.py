@@ -50,6 +50,16 @@ class Database:
             f"postgresql+psycopg2://{SUPERUSER}:{self._state.password}@{LOOPBACK}:{self._state.port}/{name}"
         )
 
+    def libpq(self, name: str) -> dict[str, str]:
+        """The variables that lead `psql` and every other libpq program to a database."""
+        return {
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self._state.port),
+            "PGUSER": SUPERUSER,
+            "PGPASSWORD": self._state.password,
+            "PGDATABASE": name,
+        }
+
     def begin(self) -> None:
         """Start the server without waiting until it is ready; nothing when it runs."""
         if self.running:

@@ -164,6 +164,10 @@ class Stack:
             "RELIABLE_TASKS_DATABASE_URL": self.database_url,
         }
 
+    def shell_environment(self) -> dict[str, str]:
+        """As `environment`, and what `psql` needs."""
+        return {**self.environment(), **self.database.libpq(DEFAULT_DATABASE)}
+
     def broker_url_for(self, vhost: str) -> str:
         """AMQP URL of a vhost, with credentials."""
         return self.broker.url_for(vhost)

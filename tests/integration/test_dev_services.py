@@ -93,6 +93,13 @@ def test_passwords_are_shown_only_when_asked_for(folder: Path) -> None:
     assert shlex.split(settings["RELIABLE_TASKS_BROKER_URL"]) == [up(folder)["broker_url"]]
 
 
+def test_psql_finds_the_database_in_the_printed_environment(folder: Path) -> None:
+    up(folder)
+    script = dev("env", folder).out + "psql -Atc 'SELECT current_database()'"
+    answer = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (answer.stdout.strip(), answer.stderr) == ("reliable_tasks", "")
+
+
 def test_everything_listens_on_loopback_only(folder: Path) -> None:
     up(folder)
     state = state_of(folder)
