@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import QueueNotFound
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import TaskDeclarationError, UnknownQueue
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Retry
@@ -16,7 +17,7 @@ from reliable_tasks.observe.logs import format_of, restyle, route_events_to_logg
 from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
-from reliable_tasks.store.sessions import execute_in
+from reliable_tasks.store.sessions import around_commit, execute_in
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
 from reliable_tasks.worker.publishing import Sender, due_time, redirect
@@ -204,6 +205,8 @@ class ReliableCelery(Celery):
         messages: list[Message] = []
         with redirect(messages.append):
             result = signature.apply_async(**options)
+        if failpoints.ACTIVE:
+            around_commit(session, failpoints.reach)
         statements = [*map(insert_statement, messages), *enqueue_statements(messages)]
         pending = [execute_in(session, statement) for statement in statements[:1]]
         if pending and hasattr(pending[0], "__await__"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import amqp
 
+from reliable_tasks import failpoints
 from reliable_tasks.broker.connection import broker_address
 from reliable_tasks.broker.wire import NotEncodable, as_amqp
 from reliable_tasks.errors import (
@@ -77,6 +78,8 @@ class Publisher:
         """
         with self._lock:
             outcomes, refusal = self._window(messages)
+            if failpoints.ACTIVE:
+                failpoints.reach("publish.after_confirm")
             if refusal is None:
                 return outcomes
             # the broker has closed the channel because of one message, and does not say of which
@@ -97,6 +100,8 @@ class Publisher:
         try:
             for index, message in enumerate(messages):
                 self._send(index, message)
+            if failpoints.ACTIVE:
+                failpoints.reach("publish.before_confirm", self._connection.sock)
             self._await_confirms()
         except amqp.exceptions.ChannelError as error:
             refusal = error

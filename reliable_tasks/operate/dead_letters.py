@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import NotFound
 from reliable_tasks.model.envelope import REPLAY, Message, without_history
 from reliable_tasks.model.states import DeadLetterState, TaskState
@@ -99,6 +100,10 @@ def replay(
     for number in ids:
         with begin(engine) as connection:
             done = _replay(connection, number, by, known, dry_run)
+            if failpoints.ACTIVE:
+                failpoints.reach("replay.after_intent", connection.connection)
+        if failpoints.ACTIVE:
+            failpoints.reach("replay.after_commit")
         yield done  # after the commit: what is told has happened
 
 

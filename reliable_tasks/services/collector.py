@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from reliable_tasks import failpoints
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
 from reliable_tasks.model.envelope import PUT_BACK, Message, put_backs, replay_number, without_history
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
@@ -52,9 +53,15 @@ class Collector:
         if not found:
             return 0
         try:
+            if failpoints.ACTIVE:
+                failpoints.reach("collector.after_fetch")
             with begin(self._engine) as connection:
                 for message in found:
                     self._keep_somehow(connection, message)
+                if failpoints.ACTIVE:
+                    failpoints.reach("collector.before_commit", connection.connection)
+            if failpoints.ACTIVE:
+                failpoints.reach("collector.after_commit_before_ack")
         except BaseException:
             # given back, or the ack of the next batch would cover this one as well
             self._source.close()

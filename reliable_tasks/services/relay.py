@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from reliable_tasks import failpoints
 from reliable_tasks.broker.publisher import Publisher
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin
@@ -38,7 +39,11 @@ class Relay:
             rows = outbox.due(connection, WINDOW)
         if not rows:
             return 0
+        if failpoints.ACTIVE:
+            failpoints.reach("relay.after_select")
         outcomes = self._publisher.publish_all([message for _, message in rows])
+        if failpoints.ACTIVE:
+            failpoints.reach("relay.after_confirm")
         confirmed = [row_id for (row_id, _), error in zip(rows, outcomes, strict=True) if error is None]
         with begin(self._engine) as connection:
             outbox.remove(connection, confirmed)
@@ -48,6 +53,10 @@ class Relay:
                         "not_relayed", task_id=message.task_id, queue=message.queue, error=error.message
                     )
                     outbox.put_off(connection, row_id, error.message)
+            if failpoints.ACTIVE:
+                failpoints.reach("relay.before_mark", connection.connection)
+        if failpoints.ACTIVE:
+            failpoints.reach("relay.after_mark")
         return len(confirmed)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from pydantic import SecretStr
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import SettingError
 from reliable_tasks.settings.endpoints import Found, find_broker, find_database, management_url
 from reliable_tasks.settings.layers import ENV_FILE, Problem, read_layers
@@ -63,6 +64,7 @@ def _resolve(reader: Reader) -> Settings | None:
     if broker is None or database is None:
         return None
     management = management_url(reader, broker)
+    _check_failpoint(reader)
     if reader.value("RELIABLE_TASKS_ENV") == "production":
         _refuse_unsafe_defaults(reader, broker)
     state_dir = reader.value("RELIABLE_TASKS_STATE_DIR")
@@ -74,7 +76,6 @@ def _resolve(reader: Reader) -> Settings | None:
         topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
         results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
         state_dir=Path(state_dir) if state_dir else None,
-        failpoint=reader.value("RELIABLE_TASKS_FAILPOINT"),
         log_format=cast(
             Literal["console", "json", "celery"], reader.value("RELIABLE_TASKS_LOG_FORMAT") or "console"
         ),
@@ -98,6 +99,31 @@ def _refuse_unsafe_defaults(reader: Reader, broker: Found) -> None:
                 "set DB_HOST, DB_NAME, DB_USER and DB_PASSWORD_FILE, or RELIABLE_TASKS_DATABASE_URL_FILE",
             )
         )
+
+
+def _check_failpoint(reader: Reader) -> None:
+    text, marks = reader.value(failpoints.VARIABLE), reader.value(failpoints.MARKS_VARIABLE)
+    if text is None:
+        return
+    if reader.value("RELIABLE_TASKS_ENV") == "production":
+        reader.problems.append(
+            Problem("RELIABLE_TASKS_ENV=production refuses failpoints", f"unset {failpoints.VARIABLE}")
+        )
+    if not reader.origins[failpoints.VARIABLE].startswith("environment"):
+        reader.problems.append(
+            Problem(
+                f"{failpoints.VARIABLE} is given by {reader.origins[failpoints.VARIABLE]}, where it has no effect",
+                "set it in the environment of the process that shall fail",
+            )
+        )
+    if marks is not None and not Path(marks).is_dir():
+        reader.problems.append(
+            Problem(f"{failpoints.MARKS_VARIABLE} names {marks}, which is no folder", "make it first")
+        )
+    try:
+        failpoints.parse(text)
+    except SettingError as wrong:
+        reader.problems.append(Problem(wrong.message, wrong.hint))
 
 
 def _setting_error(problems: list[Problem]) -> SettingError:

@@ -55,7 +55,6 @@ class Settings(_Frozen):
     topology: str = "topology:TOPOLOGY"
     results_expire_seconds: int = 0
     state_dir: Path | None = None
-    failpoint: str | None = None
     log_format: Literal["console", "json", "celery"] = "console"
     shown: dict[str, str | None] = {}
     """The value in effect of every variable, parts of URLs included, with secrets masked."""

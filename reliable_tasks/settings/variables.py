@@ -152,7 +152,19 @@ VARIABLES: tuple[Variable, ...] = (
         "task_id, idempotency_key and attempt.",
         choices=("console", "json", "celery"),
     ),
-    Variable("RELIABLE_TASKS_FAILPOINT", "text", None, "For tests: where this process shall fail."),
+    Variable(
+        "RELIABLE_TASKS_FAILPOINT",
+        "text",
+        None,
+        "For tests, never in production: where this process shall fail, as window:action[:nth], several with commas "
+        "between; see [failpoints](failpoints.md).",
+    ),
+    Variable(
+        "RELIABLE_TASKS_FAILPOINT_MARKS",
+        "text",
+        None,
+        "For tests: a folder for a file from each failpoint that has fired; with it each fires once in all processes.",
+    ),
     Variable(
         "RELIABLE_TASKS_TRACEBACK",
         "choice",

@@ -1,13 +1,13 @@
 """Sessions for users' own code: one in a running task's transaction, and writing the outbox through theirs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-__all__ = ["Session", "execute_in", "session_in"]
+__all__ = ["Session", "around_commit", "execute_in", "session_in"]
 
 
 @contextmanager
@@ -27,3 +27,21 @@ def session_in(connection: Connection) -> Iterator[Session]:
 def execute_in(session: Any, statement: Any) -> Any:
     """Execute in the caller's Session (done at once) or AsyncSession (returns an awaitable)."""
     return session.execute(statement)
+
+
+def around_commit(session: Any, reach: Callable[..., None]) -> None:
+    """Pass the sender's windows when the caller's Session (an AsyncSession's own, too) commits; once each."""
+    of = getattr(session, "sync_session", session)
+    if not isinstance(of, Session):
+        return  # a Connection does not say that it has committed
+
+    def before(committing: Session) -> None:
+        if not committing.in_nested_transaction():
+            reach("pub.before_commit", committing.connection().connection)
+
+    def after(committing: Session) -> None:
+        if not committing.in_nested_transaction():
+            reach("pub.after_commit")
+
+    event.listen(of, "before_commit", before, once=True)
+    event.listen(of, "after_commit", after, once=True)

@@ -1,5 +1,6 @@
 """From delivery to settlement, in the pool process: the order of the steps is what keeps the guarantees."""
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import Undecodable
 from reliable_tasks.store.claims import Owned
 from reliable_tasks.worker.call import Delivery, decode, verify
@@ -29,4 +30,6 @@ def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlem
                 execute(steps, call, verdict) if isinstance(verdict, Owned) else refuse(steps, call, verdict)
             )
         steps.record(delivery, outcome)
+    if failpoints.ACTIVE:
+        failpoints.reach("worker.after_commit_before_ack")
     return outcome.settlement  # the parent acks or rejects: `worker.request`

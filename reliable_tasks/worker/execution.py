@@ -9,6 +9,7 @@ from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
 from structlog.contextvars import bound_contextvars
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import PermanentError, TransientError, UncertainEffect
 from reliable_tasks.model.envelope import CORRELATION_ID
 from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
@@ -101,7 +102,12 @@ class Execution:
                 task=task,
                 _session=session if options.effects is Effects.DATABASE else None,
             )
-            return to_wire(task.call_function(context, arguments))
+            if failpoints.ACTIVE and options.effects is Effects.EXTERNAL:
+                failpoints.reach("ext.after_intent")
+            value = to_wire(task.call_function(context, arguments))
+            if failpoints.ACTIVE and options.effects is Effects.EXTERNAL:
+                failpoints.reach("ext.after_call")
+            return value
 
     def _decide(self, failure: BaseException) -> Any:
         options = self.call.options
@@ -119,7 +125,12 @@ current_execution: ContextVar[Execution | None] = ContextVar("reliable_tasks_exe
 
 def execute(steps: Any, call: Call, owned: Owned) -> Outcome:
     """Run a claimed call; the outcome holds its rows and everything it sent, for one commit."""
-    return _outcome(call, Execution(call, owned, steps))
+    if failpoints.ACTIVE:
+        failpoints.reach("worker.after_claim")
+    outcome = _outcome(call, Execution(call, owned, steps))
+    if failpoints.ACTIVE:
+        failpoints.reach("worker.after_effect")
+    return outcome
 
 
 def execute_stored(call: Call, first: str, stored: dict[str, Any] | None) -> Outcome:

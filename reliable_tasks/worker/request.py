@@ -10,6 +10,7 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import revoked, task_ready
 
+from reliable_tasks import failpoints
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.worker.outcome import Settlement
@@ -107,10 +108,16 @@ class ReliableRequest(Request):
         if self._settled:
             return
         self._settled = True
+        if failpoints.ACTIVE:
+            failpoints.reach(
+                "worker.parent_before_settle", getattr(self.message.channel.connection, "sock", None)
+            )
         if settlement is Settlement.ACK:
             self.acknowledge()
         else:
             self.reject(requeue=settlement is Settlement.REQUEUE)
+        if failpoints.ACTIVE:
+            failpoints.reach("worker.parent_after_settle")
 
 
 def request_class(task: Any, pool: Any, trace: Any) -> type[ReliableRequest]:

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from reliable_tasks import failpoints
 from reliable_tasks.broker.publisher import Publisher
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.envelope import Message
@@ -39,3 +40,7 @@ class Runtime:
             return
         with begin(self.engine) as connection:
             outbox.add(connection, [message])
+            if failpoints.ACTIVE:
+                failpoints.reach("pub.before_commit", connection.connection)
+        if failpoints.ACTIVE:
+            failpoints.reach("pub.after_commit")

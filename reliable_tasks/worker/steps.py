@@ -12,6 +12,7 @@ import structlog
 from celery.exceptions import Ignore
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
+from reliable_tasks import failpoints
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
@@ -52,6 +53,8 @@ class ShortTransactions:
 
     def claim(self, call: Call) -> Any:
         """Who may run this call; Owned is the one answer that runs it."""
+        if failpoints.ACTIVE:
+            failpoints.reach("worker.after_verify")
         crashes = self._count_crash(call)
         with self.connection() as connection:
             verdict = self._take(connection, call, crashes)
@@ -66,8 +69,13 @@ class ShortTransactions:
         for attempt in Retrying(
             retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True
         ):
-            with attempt, self.connection() as connection:
-                self._write(connection, delivery, outcome)
+            with attempt:
+                with self.connection() as connection:
+                    self._write(connection, delivery, outcome)
+                    if failpoints.ACTIVE:
+                        failpoints.reach("ext.before_outcome_commit", connection.connection)
+                if failpoints.ACTIVE:
+                    failpoints.reach("ext.after_outcome_commit")
 
     def session(self) -> AbstractContextManager[Any]:
         """No session: a database effect of an external task would not be atomic with its claim."""
@@ -195,6 +203,8 @@ class OneTransaction(ShortTransactions):
         self._transaction.__exit__(kind, error, trace)
 
     def claim(self, call: Call) -> Any:
+        if failpoints.ACTIVE:
+            failpoints.reach("worker.after_verify")
         crashes = self._count_crash(call)
         try:
             with waiting_at_most(self._connection, LOCK_WAIT_SECONDS):
@@ -207,6 +217,8 @@ class OneTransaction(ShortTransactions):
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         self._write(self._connection, delivery, outcome)
+        if failpoints.ACTIVE:
+            failpoints.reach("worker.before_commit", self._connection.connection)
 
     @contextmanager
     def session(self) -> Iterator[Any]:
