@@ -181,7 +181,7 @@ class ReliableCelery(Celery):
         options.pop("producer", None)
         options.pop("connection", None)
         options["task_id"] = options.get("task_id") or str(new_id())
-        sender = Sender(self.runtime.send_now_or_when_due, due_at, self.runtime.topology)
+        sender = Sender(self.runtime, due_at)
         try:
             return super().send_task(name, args, kwargs, producer=sender, **options)
         except QueueNotFound as error:

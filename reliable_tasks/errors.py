@@ -23,8 +23,12 @@ ReliableTasksError
 +-- ExecutionError              RT4xx  what ends or defers an attempt
 |   +-- KeyConflict             RT401  same key, other payload
 |   +-- Fenced                  RT402  another execution owns the key now
-|   +-- Undecodable             RT403
 |   +-- UncertainEffect         RT404  an external call may have happened
+|   +-- MessageRefused          RT405  a message that is not even looked into
+|       +-- Undecodable         RT403
+|       +-- Unsigned            RT406  without a signature, where one is required
+|       +-- BadSignature        RT407  changed on the way, for another queue, or by an unknown key
+|       +-- Oversize            RT408
 +-- OperationRefused            RT5xx  an operator's act that may not be done
 |   +-- NotFound                RT501
 |   +-- IllegalTransition       RT502
@@ -153,12 +157,34 @@ class Fenced(ExecutionError):
     code = "RT402"
 
 
-class Undecodable(ExecutionError):
-    code = "RT403"
-
-
 class UncertainEffect(ExecutionError):
     code = "RT404"
+
+
+class MessageRefused(ExecutionError):
+    code = "RT405"
+    reason: ClassVar[str] = "refused"
+    """The dead letter's reason code."""
+
+
+class Undecodable(MessageRefused):
+    code = "RT403"
+    reason = "undecodable"
+
+
+class Unsigned(MessageRefused):
+    code = "RT406"
+    reason = "unsigned"
+
+
+class BadSignature(MessageRefused):
+    code = "RT407"
+    reason = "bad_signature"
+
+
+class Oversize(MessageRefused):
+    code = "RT408"
+    reason = "oversize"
 
 
 class OperationRefused(ReliableTasksError):

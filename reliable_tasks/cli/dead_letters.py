@@ -9,6 +9,7 @@ from reliable_tasks.cli.asking import ask, exit_with, yes_option
 from reliable_tasks.cli.context import audit_actor, is_app_known, load_app, settings_options
 from reliable_tasks.cli.output import output_option, print_record, print_rows, say
 from reliable_tasks.model.shape_loading import load_topology
+from reliable_tasks.model.signing import signer_of
 from reliable_tasks.model.states import DeadLetterState
 from reliable_tasks.operate import dead_letters as operate
 from reliable_tasks.settings import Settings
@@ -107,6 +108,11 @@ def show_command(settings: Settings, number: int, output: str) -> None:
 @settings_options(topology=True)
 @selection_options
 @click.option("--because", metavar="TEXT", help="Why, for the audit.")
+@click.option(
+    "--vouch",
+    is_flag=True,
+    help="Sign also what came unsigned or with a wrong signature: you say that it is genuine. Goes into the audit.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
 @yes_option
 @output_option
@@ -120,6 +126,7 @@ def replay_command(
     queue: str | None,
     everything: bool,
     because: str | None,
+    vouch: bool,
     dry_run: bool,
     yes: bool,
     output: str,
@@ -130,7 +137,7 @@ def replay_command(
     if not dry_run and not yes:
         ask(f"Replay {len(chosen)} dead letters of {settings.database.url_shown()}?")
     by = operate.Operator(audit_actor(), because)
-    done = operate.replay(engine, chosen, by, _known(settings), dry_run=dry_run)
+    done = operate.replay(engine, chosen, by, _known(settings), dry_run=dry_run, vouch=vouch)
     exit_with(ctx, _told(done, output))
 
 
@@ -179,11 +186,12 @@ def _known(settings: Settings) -> operate.Known:
     """What this deployment has: a replay of anything else would only die again."""
     shape = load_topology(settings.topology)
     queues = {queue.name for queue in shape.queues}
+    signer = signer_of(settings.signing)
     if not is_app_known(settings):
-        return operate.Known(queue=queues.__contains__)
+        return operate.Known(queue=queues.__contains__, signer=signer)
     app = load_app(settings)
     app.loader.import_default_modules()
-    return operate.Known(queue=queues.__contains__, task=app.tasks.__contains__)
+    return operate.Known(queue=queues.__contains__, task=app.tasks.__contains__, signer=signer)
 
 
 def _told(done: Iterator[operate.Done], output: str) -> Sequence[str]:

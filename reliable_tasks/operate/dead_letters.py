@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from reliable_tasks import failpoints
-from reliable_tasks.errors import NotFound
+from reliable_tasks.errors import MessageRefused, NotFound
 from reliable_tasks.model.envelope import REPLAY, Message, without_history
+from reliable_tasks.model.signing import NOT_SIGNING, SIGNATURE, CameBy, Signer
 from reliable_tasks.model.states import DeadLetterState, TaskState
 from reliable_tasks.store import actions, attempts, claims, dead_letters, outbox, results
 from reliable_tasks.store.dead_letters import Filter
@@ -38,6 +40,7 @@ class Known:
 
     queue: Callable[[str], bool]
     task: Callable[[str], bool] | None = None
+    signer: Signer = NOT_SIGNING
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,22 @@ def show(engine: Any, dead_letter_id: int) -> dict[str, Any]:
 
 
 def replay(
-    engine: Any, ids: Iterable[int], by: Operator, known: Known, *, dry_run: bool = False
+    engine: Any,
+    ids: Iterable[int],
+    by: Operator,
+    known: Known,
+    *,
+    dry_run: bool = False,
+    vouch: bool = False,
 ) -> Iterator[Done]:
     """Send dead letters to their queues again, under the same task id and key; one transaction each.
 
+    What is sent is signed anew when the dead letter's own signature is right, or when the operator vouches for it.
     A second replay of the same one is nothing: the first has moved it, and only `open` ones move.
     """
     for number in ids:
         with begin(engine) as connection:
-            done = _replay(connection, number, by, known, dry_run)
+            done = _replay(connection, number, by, known, dry_run=dry_run, vouch=vouch)
             if failpoints.ACTIVE:
                 failpoints.reach("replay.after_intent", connection.connection)
         if failpoints.ACTIVE:
@@ -115,10 +125,21 @@ def discard(engine: Any, ids: Iterable[int], by: Operator, *, dry_run: bool = Fa
         yield done
 
 
-def _replay(connection: Any, number: int, by: Operator, known: Known, dry_run: bool) -> Done:
+def _replay(connection: Any, number: int, by: Operator, known: Known, *, dry_run: bool, vouch: bool) -> Done:
     row = dead_letters.get(connection, number)
     if row is None or row["state"] != DeadLetterState.OPEN:
         return _not_open(number, row, DeadLetterState.REPLAYING)
+    distrust = _distrust(row, known.signer)
+    if distrust is not None:
+        item = Done(number, "refused", row["task_id"], row["task_name"], detail=distrust.message)
+        if not vouch:
+            return item
+        # from here on it is the task that it claims to be: the operator says so
+        row = {**row, "task_id": str(row["headers"].get("id") or row["task_id"])}
+        if dead_letters.has_other(connection, row["task_id"], row["replay"], number):
+            return replace(
+                item, detail=f"task {row['task_id']} has a dead letter of its own: replay that one"
+            )
     item = Done(number, "refused", row["task_id"], row["task_name"])
     claim = _claim_of(connection, row)
     stored = results.state_of(connection, row["task_id"])
@@ -131,8 +152,12 @@ def _replay(connection: Any, number: int, by: Operator, known: Known, dry_run: b
     if dry_run:
         return replace(item, outcome="would be replayed")
     dead_letters.move(connection, number, DeadLetterState.REPLAYING, by.reason)
+    if distrust is not None:
+        dead_letters.name(connection, number, row["task_id"])
     _enqueued_again(connection, row, stored, again)
-    outbox.add(connection, [_message(row, again)])
+    message = _message(row, again)
+    signed = SIGNATURE in message.headers or distrust is not None
+    outbox.add(connection, [known.signer.sign(message, datetime.now(UTC)) if signed else message])
     actions.record(
         connection,
         by.name,
@@ -142,6 +167,7 @@ def _replay(connection: Any, number: int, by: Operator, known: Known, dry_run: b
         dead_letter=number,
         replay=again,
         queue=row["queue"],
+        **({"vouched_for": distrust.reason} if distrust is not None else {}),
     )
     return replace(item, outcome="replayed")
 
@@ -231,11 +257,24 @@ def _enqueued_again(connection: Any, row: dict[str, Any], stored: TaskState | No
     )
 
 
+def _distrust(row: dict[str, Any], signer: Signer) -> MessageRefused | None:
+    """Why a worker would refuse the dead letter as it is: nobody of ours has signed it, or not for this queue."""
+    try:
+        came_by = CameBy(row["exchange"] or "", row["routing_key"] or "")
+        signer.verify(_kept(row), came_by)
+    except MessageRefused as refusal:
+        return refusal
+    return None
+
+
 def _message(row: dict[str, Any], again: int) -> Message:
     """The same message, byte for byte; with the number of its replay, and its attempts counted anew."""
-    headers = {
-        name: value for name, value in without_history(row["headers"]).items() if name not in _STALE_HEADERS
-    }
+    kept = _kept(row)
+    headers = {name: value for name, value in kept.headers.items() if name not in _STALE_HEADERS}
+    return replace(kept, headers={**headers, "retries": 0, REPLAY: again})
+
+
+def _kept(row: dict[str, Any]) -> Message:
     properties = dict(row["properties"])
     return Message(
         task_id=row["task_id"],
@@ -244,7 +283,7 @@ def _message(row: dict[str, Any], again: int) -> Message:
         routing_key="",
         queue=row["queue"],
         body=bytes(row["body"]),
-        headers={**headers, "retries": 0, REPLAY: again},
+        headers=without_history(row["headers"]),
         priority=properties.pop("priority", None),
         properties=properties,
     )

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from reliable_tasks import failpoints
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
+from reliable_tasks.errors import MessageRefused
 from reliable_tasks.model.envelope import PUT_BACK, Message, put_backs, replay_number, without_history
+from reliable_tasks.model.signing import NOT_SIGNING, CameBy, Signer, unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
@@ -29,6 +32,7 @@ class Collector:
     Args:
         knows_task: whether this deployment has a task of that name.
         queue_of: the declared queue that a physical queue belongs to, and the priority level that it is.
+        signer: says whether a message is one of ours.
     """
 
     name = "collector"
@@ -41,11 +45,13 @@ class Collector:
         source: DeadLetterSource,
         knows_task: Callable[[str], bool],
         queue_of: Callable[[str], tuple[str, int | None]],
+        signer: Signer = NOT_SIGNING,
     ) -> None:
         self._engine = engine
         self._source = source
         self._knows_task = knows_task
         self._queue_of = queue_of
+        self._signer = signer
 
     def run_once(self) -> int:
         """Collect up to a batch; returns how many dead letters were taken in."""
@@ -85,6 +91,11 @@ class Collector:
             self._keep(connection, replace(message, headers={}, properties={}, routing_key="", exchange=""))
 
     def _keep(self, connection: Any, message: DeadMessage) -> None:
+        try:
+            self._signer.verify(*_signed(message, *self._queue_of(message.queue)))
+        except MessageRefused as refusal:
+            self._keep_unverified(connection, message, refusal)
+            return
         reason = classify(message, self._knows_task)
         task_id = storable(str(message.headers.get("id") or f"unidentified-{new_id()}"))
         task_name = _text(message.headers.get("task"))
@@ -94,26 +105,15 @@ class Collector:
             # nobody has tried it: it died with the workers that held it, so it goes back
             log.warning("put_back", task_id=task_id, queue=queue)
             again = _again(message, task_id, queue, level).with_headers(**{PUT_BACK: put_back + 1})
-            outbox.add(connection, [again])
+            outbox.add(connection, [self._signer.sign_again(again, datetime.now(UTC))])
             return
-        headers, replay = without_history(message.headers), replay_number(message.headers)
+        replay = replay_number(message.headers)
         stored = results.get(connection, task_id)
         if reason == "expired" and stored is not None and TaskState(stored["state"]) in ENDS:
             return  # a spare copy of a task that has ended meanwhile
         new = dead_letters.add(
             connection,
-            {
-                "task_id": task_id,
-                "replay": replay,
-                "task_name": task_name,
-                "reason": reason,
-                "queue": queue,
-                "exchange": storable(message.exchange),
-                "routing_key": storable(message.routing_key),
-                "body": message.body,
-                "headers": storable_json(json.loads(json.dumps(headers, default=str))),
-                "properties": storable_json({**message.properties, **({"priority": level} if level else {})}),
-            },
+            {**_row(message, queue, level), "task_id": task_id, "replay": replay, "reason": reason},
             collected=True,
         )
         if not new:
@@ -131,6 +131,22 @@ class Collector:
         }
         results.store(connection, task_id, TaskState.DEAD, ended)
 
+    def _keep_unverified(self, connection: Any, message: DeadMessage, refusal: MessageRefused) -> None:
+        """Under a name of its own, and without a word about the task that it claims to be."""
+        queue, level = self._queue_of(message.queue)
+        dead_letters.add(
+            connection,
+            {
+                **_row(message, queue, level),
+                "task_id": unverified_id(_again(message, "", queue, level)),
+                "replay": 0,
+                "reason": refusal.reason,
+                "exception_type": type(refusal).__name__,
+                "exception_message": storable(str(refusal)),
+            },
+            collected=True,
+        )
+
 
 def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
     """Why a message is dead that no worker has explained."""
@@ -140,6 +156,26 @@ def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
     if not isinstance(name, str) or not message.headers.get("id"):
         return "undecodable"
     return "rejected" if knows_task(name) else "unknown_task"
+
+
+def _row(message: DeadMessage, queue: str, level: int | None) -> dict[str, Any]:
+    """The columns that keep the message itself."""
+    headers = without_history(message.headers)
+    return {
+        "task_name": _text(message.headers.get("task")),
+        "queue": queue,
+        "exchange": storable(message.exchange),
+        "routing_key": storable(message.routing_key),
+        "body": message.body,
+        "headers": storable_json(json.loads(json.dumps(headers, default=str))),
+        "properties": storable_json({**message.properties, **({"priority": level} if level else {})}),
+    }
+
+
+def _signed(message: DeadMessage, queue: str, level: int | None) -> tuple[Message, CameBy]:
+    """What its sender has signed."""
+    task_id = str(message.headers.get("id"))
+    return _again(message, task_id, queue, level), CameBy(message.exchange, message.routing_key)
 
 
 def _text(value: Any) -> str | None:

@@ -50,6 +50,7 @@ def _collector(settings: Settings, app: Any) -> Loop:
         source,
         knows_task=lambda name: name in app.tasks,
         queue_of=app.queue_and_level,
+        signer=app.runtime.signer,
     )
 
 

@@ -7,7 +7,7 @@ settings.broker.url_text()                 # repr() and str() never show a secre
 
 from reliable_tasks.settings.celery_environment import publish_celery_environment
 from reliable_tasks.settings.load import load_settings
-from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings
+from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings, SigningSettings
 from reliable_tasks.settings.variables import VARIABLES, Variable
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "BrokerSettings",
     "DatabaseSettings",
     "Settings",
+    "SigningSettings",
     "Variable",
     "load_settings",
     "publish_celery_environment",

@@ -12,8 +12,11 @@ from reliable_tasks.errors import SettingError
 from reliable_tasks.settings.endpoints import Found, find_broker, find_database, management_url
 from reliable_tasks.settings.layers import ENV_FILE, Problem, read_layers
 from reliable_tasks.settings.reader import DEFAULT, Reader
-from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings
+from reliable_tasks.settings.signing import NotKeys, parse_keys
+from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings, SigningSettings
 from reliable_tasks.settings.variables import VARIABLES
+
+_MAKE_A_KEY = 'set RELIABLE_TASKS_SIGNING_KEYS_FILE; one key is: echo "2026-a:$(openssl rand -base64 32)"'
 
 
 def load_settings(
@@ -71,6 +74,8 @@ def _resolve(reader: Reader) -> Settings | None:
     return Settings(
         broker=BrokerSettings(url=SecretStr(broker.address.text()), management_url=management),
         database=DatabaseSettings(url=SecretStr(database.address.text("postgresql+psycopg2"))),
+        signing=_signing(reader),
+        max_body_bytes=int(reader.value("RELIABLE_TASKS_MAX_BODY_BYTES") or 0),
         app=reader.value("RELIABLE_TASKS_APP"),
         env=cast(Literal["development", "production"], reader.value("RELIABLE_TASKS_ENV") or "development"),
         topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
@@ -82,6 +87,25 @@ def _resolve(reader: Reader) -> Settings | None:
         shown=reader.shown(),
         origins=dict(reader.origins),
     )
+
+
+def _signing(reader: Reader) -> SigningSettings:
+    text, mode = reader.value("RELIABLE_TASKS_SIGNING_KEYS"), reader.value("RELIABLE_TASKS_SIGNING")
+    if text is None:
+        if mode in ("required", "accept-unsigned"):
+            reader.problems.append(
+                Problem(f"RELIABLE_TASKS_SIGNING={mode} needs keys, and there are none", _MAKE_A_KEY)
+            )
+        return SigningSettings()
+    try:
+        keys = parse_keys(text)
+    except NotKeys as why:
+        origin = reader.origins["RELIABLE_TASKS_SIGNING_KEYS"]
+        reader.problems.append(Problem(f"RELIABLE_TASKS_SIGNING_KEYS ({origin}): {why}", _MAKE_A_KEY))
+        return SigningSettings()
+    in_effect = cast(Literal["required", "accept-unsigned", "off"], mode or "required")
+    reader.in_effect("RELIABLE_TASKS_SIGNING", in_effect, reader.origins["RELIABLE_TASKS_SIGNING"])
+    return SigningSettings(mode=in_effect, keys=keys)
 
 
 def _refuse_unsafe_defaults(reader: Reader, broker: Found) -> None:

@@ -9,7 +9,7 @@ from reliable_tasks.settings.layers import Given, Names, Problem
 from reliable_tasks.settings.variables import CELERY_RESULT_BACKEND, VARIABLE_BY_NAME, VARIABLES, Variable
 
 DEFAULT = "default"
-_NOUN = {"port": "a port", "seconds": "a number of seconds", "choice": "an accepted value"}
+_NOUN = {"port": "a port", "seconds": "a number of seconds", "bytes": "a size", "choice": "an accepted value"}
 _COMMENT = re.compile(r"\s+#.*$")
 _WHOLE = re.compile(r"\d+")
 
@@ -81,6 +81,8 @@ class Reader:
                 right = bool(_WHOLE.fullmatch(text)) and 1 <= int(text) <= 65535
             case "seconds":
                 right = bool(_WHOLE.fullmatch(text))
+            case "bytes":
+                right = bool(_WHOLE.fullmatch(text)) and int(text) > 0
             case "choice":
                 right = text in variable.choices or (variable.name == CELERY_RESULT_BACKEND and "://" in text)
             case _:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
 from reliable_tasks.settings.addresses import mask_url
 
@@ -45,11 +45,20 @@ class DatabaseSettings(_Frozen):
         return "reliable+postgresql://" + self.url_text().partition("://")[2]
 
 
+class SigningSettings(_Frozen):
+    """Whether messages are signed, and with which keys; the first one signs."""
+
+    mode: Literal["required", "accept-unsigned", "off"] = "off"
+    keys: tuple[tuple[str, SecretBytes], ...] = ()
+
+
 class Settings(_Frozen):
     """Everything that is configured outside the code, read once by `load_settings`."""
 
     broker: BrokerSettings
     database: DatabaseSettings
+    signing: SigningSettings = SigningSettings()
+    max_body_bytes: int = 1024 * 1024
     app: str | None = None
     env: Literal["development", "production"] = "development"
     topology: str = "topology:TOPOLOGY"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "port", "seconds", "choice", "url", "secret"]
+Kind = Literal["text", "port", "seconds", "bytes", "choice", "url", "secret"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Variable:
                 return "a whole number from 1 to 65535"
             case "seconds":
                 return "a whole number of seconds, 0 for never"
+            case "bytes":
+                return "a whole number of bytes"
             case "choice":
                 return " or ".join(self.choices)
             case "url":
@@ -125,6 +127,29 @@ VARIABLES: tuple[Variable, ...] = (
         "development",
         "In production, unsafe defaults are refused: the guest account, and a database that nobody named.",
         choices=("development", "production"),
+    ),
+    Variable(
+        "RELIABLE_TASKS_SIGNING_KEYS",
+        "secret",
+        None,
+        "kid:base64 of at least 32 bytes, several with commas between: the first signs what is sent, all verify. "
+        "The same for all who send and all who execute.",
+        holds_secret=True,
+    ),
+    Variable(
+        "RELIABLE_TASKS_SIGNING",
+        "choice",
+        None,
+        "required: a message without a right signature is a dead letter; the default when there are keys. "
+        "accept-unsigned: a missing signature is accepted, a wrong one is not; for the days in which keys are "
+        "introduced. off: nothing is signed or verified; the default without keys, and refused in production.",
+        choices=("required", "accept-unsigned", "off"),
+    ),
+    Variable(
+        "RELIABLE_TASKS_MAX_BODY_BYTES",
+        "bytes",
+        "1048576",
+        "The largest body of a message: a larger one is not sent, and a dead letter when it comes.",
     ),
     Variable(
         "RELIABLE_TASKS_STATE_DIR",

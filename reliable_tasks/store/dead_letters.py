@@ -68,6 +68,23 @@ def move(
     return changed.rowcount == 1
 
 
+def has_other(connection: Connection, task_id: str, replay: int, dead_letter_id: int) -> bool:
+    """Whether another dead letter is the one of this task and replay."""
+    query = select(func.count()).where(
+        dead_letters.c.task_id == task_id,
+        dead_letters.c.replay == replay,
+        dead_letters.c.id != dead_letter_id,
+    )
+    return bool(connection.execute(query).scalar_one())
+
+
+def name(connection: Connection, dead_letter_id: int, task_id: str) -> None:
+    """Say of a dead letter that nobody had verified which task's it is."""
+    connection.execute(
+        update(dead_letters).where(dead_letters.c.id == dead_letter_id).values(task_id=task_id)
+    )
+
+
 def close_replay(connection: Connection, task_id: str, target: DeadLetterState, replay: int) -> None:
     """End the replay, number `replay`, of a task that has now succeeded (RESOLVED) or died again (DEAD_AGAIN)."""
     if not replay:

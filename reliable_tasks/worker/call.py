@@ -6,10 +6,12 @@ from typing import Any
 
 from kombu.serialization import loads
 
-from reliable_tasks.errors import ArgumentError, Undecodable
+from reliable_tasks.errors import ArgumentError, Oversize, Undecodable
 from reliable_tasks.model.envelope import Message, replay_number, without_history
+from reliable_tasks.model.signing import CameBy
 from reliable_tasks.worker.arguments import fingerprint
 from reliable_tasks.worker.options import TaskOptions
+from reliable_tasks.worker.runtime import Runtime
 
 ACCEPTED = "application/json"
 
@@ -33,8 +35,20 @@ class Delivery:
     def redelivered(self) -> bool:
         return bool((self.request.get("delivery_info") or {}).get("redelivered"))
 
+    @property
+    def came_by(self) -> CameBy:
+        """The exchange and routing key of its publishing."""
+        info = self.request.get("delivery_info") or {}
+        return CameBy(str(info.get("exchange") or ""), str(info.get("routing_key") or ""))
+
     def message(self) -> Message:
         """The message as it could be sent again, without the broker's history."""
+        properties = {
+            "content_type": self.content_type,
+            "content_encoding": self.content_encoding,
+            "correlation_id": self.request.get("correlation_id"),
+            "reply_to": self.request.get("reply_to"),
+        }
         return Message(
             task_id=self.task_id,
             task_name=self.task_name,
@@ -43,13 +57,27 @@ class Delivery:
             queue=self.queue,
             body=self.body,
             headers=without_history(self.headers),
-            properties={
-                "content_type": self.content_type,
-                "content_encoding": self.content_encoding,
-                "correlation_id": self.request.get("correlation_id") or self.task_id,
-            },
+            properties={name: value for name, value in properties.items() if value is not None},
             priority=self.request.get("rt_priority"),
         )
+
+
+def delivery_of(
+    app: Any,
+    task_name: str,
+    task_id: str,
+    request: dict[str, Any],
+    body: bytes,
+    content_type: str,
+    content_encoding: str,
+    headers: dict[str, Any],
+    broker_priority: int | None,
+) -> Delivery:
+    """The delivery that the parent's arguments to the pool mean."""
+    routing_key = (request.get("delivery_info") or {}).get("routing_key", "")
+    queue, level = app.queue_and_level(request.get("rt_queue") or routing_key)
+    request = {**request, "rt_priority": level if level is not None else broker_priority}
+    return Delivery(task_name, task_id, request, body, content_type, content_encoding, headers, queue)
 
 
 @dataclass
@@ -76,12 +104,27 @@ class Call:
         return replay_number(self.delivery.headers)
 
 
-def verify(delivery: Delivery) -> None:
-    """Refuse what must not even be decoded.
+def verify(runtime: Runtime, delivery: Delivery) -> None:
+    """Refuse what must not even be decoded. Whose message it is comes first: until then, not even its id is true.
 
     Raises:
-        Undecodable: when the content type is not JSON: no other decoder is safe to run on foreign bytes.
+        Unsigned, BadSignature: when signing is on, and it is not signed for this queue by a key of ours.
+        Oversize: when its body is larger than what may be sent.
+        Undecodable: when it is compressed, or its content type is not JSON: no other decoder is safe to run on
+            foreign bytes.
     """
+    runtime.signer.verify(delivery.message(), delivery.came_by)
+    limit = runtime.settings.max_body_bytes
+    if len(delivery.body) > limit:
+        raise Oversize(
+            f"task {delivery.task_id} has a body of {len(delivery.body)} bytes, the limit is {limit}",
+            hint="RELIABLE_TASKS_MAX_BODY_BYTES is the limit; its sender should store the data and send its key",
+        )
+    if delivery.headers.get("compression"):
+        raise Undecodable(
+            f"task {delivery.task_id} is compressed: a few bytes could become more than the memory holds",
+            hint="send it as it is; task_compression is not supported",
+        )
     if delivery.content_type != ACCEPTED:
         raise Undecodable(
             f"task {delivery.task_id} has content type {delivery.content_type}", hint=f"send {ACCEPTED}"

@@ -11,6 +11,7 @@ from reliable_tasks.errors import MigrationMissing, ReliableTasksError, Topology
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import consume_levels
+from reliable_tasks.worker.receiving import receive_as_sent
 from reliable_tasks.worker.telling import end_program
 
 logger = get_logger("reliable_tasks.worker")
@@ -42,6 +43,24 @@ class ReliableConsumer(Consumer):
         except ReliableTasksError as error:
             raise end_program(error) from None
         super().start()
+
+    def connect(self) -> Any:
+        """As Celery's; what comes over it is not touched."""
+        connection = super().connect()
+        receive_as_sent(connection)
+        return connection
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """As Celery's; but a message without the header `task` is not decoded to look for one (protocol 1)."""
+        receive = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> Any:
+            if "task" not in message.headers:
+                logger.error("A message that names no task in its headers goes to the dead-letter queue")
+                return message.reject_log_error(logger, self.connection_errors)
+            return receive(message)
+
+        return on_message
 
     def register_with_event_loop(self, hub: Any) -> None:
         """As Celery's, and look twice a second whether a signal has said to stop."""

@@ -1,7 +1,7 @@
 """From delivery to settlement, in the pool process: the order of the steps is what keeps the guarantees."""
 
 from reliable_tasks import failpoints
-from reliable_tasks.errors import Undecodable
+from reliable_tasks.errors import MessageRefused
 from reliable_tasks.store.claims import Owned
 from reliable_tasks.worker.call import Delivery, decode, verify
 from reliable_tasks.worker.execution import execute
@@ -20,9 +20,9 @@ def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlem
     """
     with steps_for(runtime, task) as steps:
         try:
-            verify(delivery)
+            verify(runtime, delivery)
             call = decode(delivery, task)
-        except Undecodable as reason:
+        except MessageRefused as reason:
             outcome = unreadable(delivery, reason)
         else:
             verdict = steps.claim(call)

@@ -25,6 +25,7 @@ class Outcome:
         claim_state: the claim's new state, when this execution owned it.
         attempt: the attempt's row, when there was an execution.
         dead_reason: why it is a dead letter, when it is one.
+        unverified: nobody of ours has signed the message, so nothing in it is believed, its id least of all.
         suppressed: kind of delivery that ran nothing (see the suppressed_deliveries table).
     """
 
@@ -34,6 +35,7 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
     attempt: dict[str, Any] | None = None
     dead_reason: str | None = None
+    unverified: bool = False
     suppressed: str | None = None
     may_have_acted: bool = False
     unit: UnitOfWork = field(default_factory=UnitOfWork)

@@ -1,5 +1,6 @@
 """The one seam through which everything is sent: Celery hands a message to `Sender.publish` instead of kombu.
 
+Here it is measured and signed, before it goes its way.
 A running task's messages join its unit of work; `app.enqueue` writes them into the caller's transaction;
 all others are published with a confirm, or wait in the outbox when they are due later.
 """
@@ -12,8 +13,10 @@ from typing import Any
 
 from kombu.serialization import dumps
 
+from reliable_tasks.errors import MessageTooLarge
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, Message
-from reliable_tasks.model.shape import Topology
+from reliable_tasks.model.storable import storable_json
+from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.unit import current_unit
 
 Sink = Callable[[Message], None]
@@ -45,11 +48,10 @@ class _NoConnection:
 class Sender:
     """Stands in for kombu's Producer: makes a Message of what Celery publishes and gives it to the right sink."""
 
-    def __init__(self, direct: Sink, due_at: datetime | None, topology: Topology) -> None:
+    def __init__(self, runtime: Runtime, due_at: datetime | None) -> None:
         self.connection = _NoConnection()
-        self._direct = direct
+        self._runtime = runtime
         self._due_at = due_at
-        self._topology = topology
 
     def publish(
         self,
@@ -66,19 +68,25 @@ class Sender:
         reply_to: str = "",
         **_unused: Any,
     ) -> None:
-        """Encode and pass on; the arguments are those of kombu.Producer.publish."""
+        """Encode, sign and pass on; the arguments are those of kombu.Producer.publish.
+
+        Raises:
+            MessageTooLarge: before anything is sent or written.
+        """
+        topology, sent_at = self._runtime.topology, datetime.now(UTC)
         content_type, content_encoding, payload = dumps(body, serializer)
-        headers = {name: value for name, value in (headers or {}).items() if value is not None}
+        # as the outbox holds them: a signature must be right after both ways
+        headers = storable_json({name: value for name, value in (headers or {}).items() if value is not None})
         headers.pop("eta", None)  # the outbox holds it until then; a worker would hold it in memory
         if not headers.get("retries") or ENQUEUED_AT not in headers:
-            headers[ENQUEUED_AT] = datetime.now(UTC).isoformat()
+            headers[ENQUEUED_AT] = sent_at.isoformat()
         unit = current_unit.get()
         case = (unit.correlation_id if unit else None) or headers.get("root_id") or headers.get("id", "")
         headers.setdefault(CORRELATION_ID, case)
-        queue = declare[0].name if declare else self._topology.default_queue
+        queue = declare[0].name if declare else topology.default_queue
         if declare:
             # now and not in the relay, where nobody would hear of it
-            self._topology.work_queue(queue).level(priority or None)
+            topology.work_queue(queue).level(priority or None)
         message = Message(
             task_id=str(headers["id"]),
             task_name=str(headers["task"]),
@@ -95,15 +103,25 @@ class Sender:
             },
             priority=priority or None,
             due_at=self._due_at,
-            expires_at=datetime.now(UTC) + timedelta(seconds=expiration) if expiration is not None else None,
+            expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
-        self._sink()(message)
+        self._refuse_oversize(message)
+        self._sink()(self._runtime.signer.sign(message, sent_at))
+
+    def _refuse_oversize(self, message: Message) -> None:
+        limit = self._runtime.settings.max_body_bytes
+        if len(message.body) > limit:
+            raise MessageTooLarge(
+                f"task {message.task_name} has a body of {len(message.body)} bytes, the limit is {limit}",
+                hint="store the data and send its key; or raise RELIABLE_TASKS_MAX_BODY_BYTES for all who send "
+                "and all who execute",
+            )
 
     def _sink(self) -> Sink:
         unit = current_unit.get()
         if unit is not None:
             return unit.messages.append
-        return redirected.get() or self._direct
+        return redirected.get() or self._runtime.send_now_or_when_due
 
 
 def due_time(eta: datetime | str | None, countdown: float | None) -> datetime | None:

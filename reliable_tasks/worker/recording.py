@@ -4,6 +4,7 @@ from typing import Any
 
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.envelope import replay_number
+from reliable_tasks.model.signing import unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
@@ -23,6 +24,11 @@ _STATES = {
 
 def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | None) -> None:
     """Write everything that `outcome` says in the connection's transaction."""
+    if outcome.unverified:
+        # under the id that it claims, a forged message could end another's task, or its replay
+        row = dead_letter_row(delivery, outcome, None)
+        dead_letters.add(connection, {**row, "task_id": unverified_id(delivery.message()), "replay": 0})
+        return
     if outcome.state is not None:
         kept = results.store(connection, delivery.task_id, outcome.state, outcome.values)
         if not kept and outcome.attempt is not None:

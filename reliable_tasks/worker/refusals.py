@@ -7,7 +7,7 @@ from typing import Any
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 
-from reliable_tasks.errors import ExecutionError, KeyConflict, Undecodable
+from reliable_tasks.errors import BadSignature, ExecutionError, KeyConflict, MessageRefused, Unsigned
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import results
 from reliable_tasks.store.claims import Busy, Closed, Conflict, Done
@@ -28,9 +28,9 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
         case Done(task_id=first):
             return _duplicate(steps, call, first)
         case Busy(until=until):
-            return _later(call, until + _AFTER_LEASE, suppressed="busy")
+            return _later(steps, call, until + _AFTER_LEASE, suppressed="busy")
         case NotYet(until=until):
-            return _later(call, until)
+            return _later(steps, call, until)
         case Withdrawn():
             return Outcome(suppressed="redelivered")
         case Expired():
@@ -64,18 +64,22 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
     raise AssertionError(f"no refusal for {verdict!r}")
 
 
-def unreadable(delivery: Delivery, reason: Undecodable) -> Outcome:
-    """The outcome of a message that cannot be a call of its task."""
+def unreadable(delivery: Delivery, reason: MessageRefused) -> Outcome:
+    """The outcome of a message that cannot be a call of its task, or that nobody of ours has sent."""
+    if isinstance(reason, (Unsigned, BadSignature)):
+        return Outcome(
+            Settlement.REJECT, values=failure_columns(reason), dead_reason=reason.reason, unverified=True
+        )
     return Outcome(
         Settlement.REJECT,
         state=TaskState.DEAD,
         values={
             **request_columns(delivery.request, delivery.queue, [], {}),
             **failure_columns(reason),
-            "reason": "undecodable",
+            "reason": reason.reason,
             "finished_at": now(),
         },
-        dead_reason="undecodable",
+        dead_reason=reason.reason,
     )
 
 
@@ -87,9 +91,10 @@ def _duplicate(steps: ShortTransactions, call: Call, first: str) -> Outcome:
     return execute_stored(call, first, stored)
 
 
-def _later(call: Call, until: Any, suppressed: str | None = None) -> Outcome:
+def _later(steps: ShortTransactions, call: Call, until: Any, suppressed: str | None = None) -> Outcome:
     outcome = Outcome(suppressed=suppressed)
-    outcome.unit.messages.append(replace(call.delivery.message(), due_at=until))
+    again = replace(call.delivery.message(), due_at=until)
+    outcome.unit.messages.append(steps.runtime.signer.sign_again(again, now()))
     return outcome
 
 

@@ -22,6 +22,14 @@ class ReliableRequest(Request):
     """Settles only by the pool's answer, which is given after the commit."""
 
     _settled = False
+    physical_queue: str | None = None
+    """The queue that it came from; a routing key only says where its sender wanted it."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        # Celery decodes the body here, before anybody has verified it, and would send the arguments twice
+        super().__init__(message, **{**options, "body": ((), {}, {}), "decoded": True})
+        self._body = message.body
+        self._content_type, self._content_encoding = message.content_type, message.content_encoding
 
     @property
     def _external(self) -> bool:
@@ -39,7 +47,7 @@ class ReliableRequest(Request):
         return (
             self.type,
             self.task_id,
-            dict(self.request_dict),
+            {**self.request_dict, "rt_queue": self.physical_queue},
             body.encode() if isinstance(body, str) else bytes(body),
             self.content_type,
             self.content_encoding,
@@ -82,8 +90,13 @@ class ReliableRequest(Request):
         return bool(super().revoked())
 
     def maybe_expire(self) -> bool | None:
-        """As Celery's; but an operator who replays a task wants it run."""
-        return None if replay_number(self.request_dict) else super().maybe_expire()
+        """As Celery's; but an operator who replays a task wants it run.
+
+        With signing on, the pool decides it, after verifying: a forged message would end the true one of its id.
+        """
+        if self.app.runtime.signer.on or replay_number(self.request_dict):
+            return None
+        return bool(super().maybe_expire())
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """As Celery's; but a call to something outside may have happened, so its task is not just cancelled."""

@@ -7,6 +7,7 @@ from reliable_tasks.broker.publisher import Publisher
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.shape import Route, Topology
+from reliable_tasks.model.signing import Signer, signer_of
 from reliable_tasks.settings import Settings
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin, create_engine
@@ -18,6 +19,7 @@ class Runtime:
     def __init__(self, settings: Settings, topology: Topology) -> None:
         self.settings = settings
         self.topology = topology
+        self.signer: Signer = signer_of(settings.signing)
 
     @cached_property
     def engine(self):  # type: ignore[no-untyped-def]  # the type belongs to SQLAlchemy, whose home is store

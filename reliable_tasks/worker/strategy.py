@@ -37,6 +37,12 @@ def _check(request: Any) -> None:
             raise TypeError(f"{name} is {headers[name]!r}")
 
 
+def _queue_of(message: Any, consumer: Any) -> str | None:
+    tag = message.delivery_info.get("consumer_tag")
+    # kombu tells nobody else which queue a consumer's tag stands for
+    return next((name for name, one in consumer.task_consumer._active_tags.items() if one == tag), None)
+
+
 def reliable(task: Any, app: Any, consumer: Any) -> Any:
     """The strategy of all our tasks. The body is not decoded here: the pool process verifies it first."""
     make_request = request_class(task, consumer.pool, trace)
@@ -54,11 +60,10 @@ def reliable(task: Any, app: Any, consumer: Any) -> Any:
                 eventer=consumer.event_dispatcher,
                 task=task,
                 connection_errors=consumer.connection_errors,
-                body=message.body,
                 headers=message.headers,
-                decoded=False,
                 utc=True,
             )
+            request.physical_queue = _queue_of(message, consumer)
             _check(request)
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             # any other exception ends the worker, and the next one, and so on

@@ -61,7 +61,8 @@ class ReliableTask(Task):
         Celery would repeat exchange and routing key, which are those of one level on one version of the broker.
         """
         request = request or self.request
-        name, _level = self.app.queue_and_level((request.delivery_info or {}).get("routing_key") or "")
+        came_from = getattr(request, "rt_queue", None) or (request.delivery_info or {}).get("routing_key")
+        name, _level = self.app.queue_and_level(came_from or "")
         if queue is None and self.app.runtime.topology.has_queue(name):
             queue = name
             options.setdefault("priority", getattr(request, "rt_priority", None))

@@ -8,11 +8,12 @@ from typing import Any
 from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
+from reliable_tasks.errors import MessageRefused
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.store.claims import Owned
-from reliable_tasks.worker.call import Call, Delivery, decode
+from reliable_tasks.worker.call import Call, decode, delivery_of, verify
 from reliable_tasks.worker.outcome import Outcome, Settlement
-from reliable_tasks.worker.refusals import dead_before_its_end
+from reliable_tasks.worker.refusals import dead_before_its_end, unreadable
 from reliable_tasks.worker.steps import steps_for
 
 logger = get_logger("reliable_tasks.worker")
@@ -25,18 +26,20 @@ def timed_out(request: Any, timeout: float) -> Settlement:
     options = getattr(task, "reliable_options", None)
     if options is not None and options.effects is Effects.EXTERNAL:
         return Settlement.REQUEUE
-    name, task_id, fields, body, content_type, encoding, headers, priority = request.pool_arguments()
-    queue, level = task.app.queue_and_level((fields.get("delivery_info") or {}).get("routing_key", ""))
-    fields["rt_priority"] = level if level is not None else priority
-    delivery = Delivery(name, task_id, fields, body, content_type, encoding, headers, queue)
+    delivery = delivery_of(task.app, *request.pool_arguments())
     _kill(request.worker_pid)
     try:
         with steps_for(task.app.runtime, task) as steps:
-            call = decode(delivery, task)
-            verdict = steps.claim(call)
-            if not isinstance(verdict, Owned):
-                return Settlement.REQUEUE
-            outcome = _outcome(call, verdict, TimeLimitExceeded(timeout))
+            try:
+                verify(task.app.runtime, delivery)  # the limit may have come before the pool's process did
+                call = decode(delivery, task)
+            except MessageRefused as reason:
+                outcome = unreadable(delivery, reason)
+            else:
+                verdict = steps.claim(call)
+                if not isinstance(verdict, Owned):
+                    return Settlement.REQUEUE
+                outcome = _outcome(call, verdict, TimeLimitExceeded(timeout))
             steps.record(delivery, outcome)
     except Exception:
         # not recorded: the broker keeps the message, and the next delivery tries again

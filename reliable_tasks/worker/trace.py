@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 from reliable_tasks.errors import Fenced
 from reliable_tasks.store import attempts
 from reliable_tasks.store.engine import begin, is_outage
-from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.call import delivery_of
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.unrecorded import unrecorded
@@ -37,9 +37,9 @@ def trace(
     app = current_app._get_current_object()
     started = time.monotonic()
     task = app.tasks[task_name]
-    queue, level = app.queue_and_level((request.get("delivery_info") or {}).get("routing_key", ""))
-    request = {**request, "rt_priority": level if level is not None else broker_priority}
-    delivery = Delivery(task_name, task_id, request, body, content_type, content_encoding, headers, queue)
+    delivery = delivery_of(
+        app, task_name, task_id, request, body, content_type, content_encoding, headers, broker_priority
+    )
     settlement = Settlement.ACK
     for attempt in Retrying(
         retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True

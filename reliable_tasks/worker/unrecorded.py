@@ -4,11 +4,13 @@ import time
 
 from celery.utils.log import get_logger
 
+from reliable_tasks.errors import MessageRefused
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store.engine import begin
-from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.call import Delivery, verify
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.recording import record
+from reliable_tasks.worker.refusals import unreadable
 from reliable_tasks.worker.rows import failure_columns, now, request_columns
 from reliable_tasks.worker.runtime import Runtime
 
@@ -25,7 +27,23 @@ def unrecorded(runtime: Runtime, delivery: Delivery, error: Exception) -> Settle
     if int(delivery.headers.get("x-delivery-count") or 0) + 1 < DELIVERIES:
         time.sleep(PAUSE_SECONDS)
         return Settlement.REQUEUE
-    outcome = Outcome(
+    try:
+        verify(runtime, delivery)
+        outcome = _unrecordable(delivery, error)
+    except MessageRefused as reason:
+        outcome = unreadable(delivery, reason)
+    try:
+        with begin(runtime.engine) as connection:
+            record(connection, delivery, outcome, None)
+    except Exception:
+        logger.exception("Task %s[%s] cannot be dead either", delivery.task_name, delivery.task_id)
+        time.sleep(PAUSE_SECONDS)
+        return Settlement.REQUEUE
+    return outcome.settlement
+
+
+def _unrecordable(delivery: Delivery, error: Exception) -> Outcome:
+    return Outcome(
         Settlement.REJECT,
         state=TaskState.DEAD,
         values={
@@ -36,11 +54,3 @@ def unrecorded(runtime: Runtime, delivery: Delivery, error: Exception) -> Settle
         },
         dead_reason="unrecordable",
     )
-    try:
-        with begin(runtime.engine) as connection:
-            record(connection, delivery, outcome, None)
-    except Exception:
-        logger.exception("Task %s[%s] cannot be dead either", delivery.task_name, delivery.task_id)
-        time.sleep(PAUSE_SECONDS)
-        return Settlement.REQUEUE
-    return outcome.settlement
