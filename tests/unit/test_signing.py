@@ -27,7 +27,9 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 OLD, NEW = Key("2025-b", b"o" * 32), Key("2026-a", b"n" * 32)
 SIGNER = Signer((NEW, OLD), Signing.REQUIRED)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
-VALUE = st.none() | TEXT | st.integers(-(2**31), 2**31) | st.booleans() | st.lists(st.none() | st.integers(0, 9))
+VALUE = (
+    st.none() | TEXT | st.integers(-(2**31), 2**31) | st.booleans() | st.lists(st.none() | st.integers(0, 9))
+)
 MESSAGES = st.builds(
     Message,
     task_id=TEXT,
