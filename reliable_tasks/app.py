@@ -156,7 +156,6 @@ class ReliableCelery(Celery):
             )
         if queue is not None:
             self.runtime.topology.work_queue(queue)
-            options["queue"] = queue
 
         def decorate(function: Callable[..., Any]) -> Any:
             attributes = attributes_of(function, declared, bind=bind)

@@ -1,9 +1,9 @@
 """A vhost with the topology and a database with the schema, and our programs on them."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from reliable_tasks.broker.management import Management
@@ -22,6 +22,8 @@ class Deployment:
     management_url: str
     database_url: str
     place: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Settings that all its programs have."""
 
     def environment(self, **more: str) -> dict[str, str]:
         """What leads our programs here."""
@@ -30,6 +32,7 @@ class Deployment:
             "RELIABLE_TASKS_MANAGEMENT_URL": self.management_url,
             "RELIABLE_TASKS_DATABASE_URL": self.database_url,
             "TESTS_PLACE": str(self.place),
+            **self.variables,
             **more,
         }
 

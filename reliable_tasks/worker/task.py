@@ -79,6 +79,11 @@ class IdempotentTask(ReliableTask):
     abstract = True
     max_retries = None
 
+    @property
+    def queue(self) -> str | None:
+        """The declared queue. Not an attribute of each task, of which Celery warns when it binds one."""
+        return self.reliable_options.queue if self.reliable_options else None
+
     def call_function(self, context: Any, arguments: dict[str, Any]) -> Any:
         """The user's function with its context and its arguments by name."""
         bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr]
