@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reliable_tasks.broker.management import Management
 from reliable_tasks.model.shape import Topology
 from reliable_tasks.observe.broker_checks import broker_checks
-from reliable_tasks.observe.checks import Check, Verdict
+from reliable_tasks.observe.checks import Check, Verdict, noted
 from reliable_tasks.observe.database_checks import database_checks
 from reliable_tasks.settings import Settings
 
@@ -75,7 +75,28 @@ def examine(
         management: makes the management API's client; may raise what it raises.
         differences: what the topology plan would change, one line each.
     """
-    return judge([*broker_checks(topology, management, differences), *database_checks(settings)])
+    return judge(
+        [*broker_checks(topology, management, differences), *database_checks(settings), _signatures(settings)]
+    )
+
+
+def _signatures(settings: Settings) -> Check:
+    signing = settings.signing
+    if signing.mode == "off":
+        return noted(
+            "signatures",
+            "off: whoever may publish to the broker can run every task with any arguments",
+            "set RELIABLE_TASKS_SIGNING_KEYS for all who send and all who execute; docs/signing.md",
+        )
+    first, *others = (kid for kid, _ in signing.keys)
+    evidence = f"{signing.mode}: signed with key {first}" + "".join(f", {kid} is accepted" for kid in others)
+    if signing.mode == "accept-unsigned":
+        return noted(
+            "signatures",
+            f"{evidence}; messages without a signature run, too",
+            "unset RELIABLE_TASKS_SIGNING when no unsigned message waits",
+        )
+    return noted("signatures", f"{evidence}; all else is a dead letter")
 
 
 def judge(checks: Iterable[Check]) -> Examination:

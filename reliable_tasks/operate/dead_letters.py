@@ -133,7 +133,7 @@ def _replay(connection: Any, number: int, by: Operator, known: Known, *, dry_run
     if distrust is not None:
         item = Done(number, "refused", row["task_id"], row["task_name"], detail=distrust.message)
         if not vouch:
-            return item
+            return replace(item, detail=f"{distrust.message}; when you know that it is genuine, add --vouch")
         # from here on it is the task that it claims to be: the operator says so
         row = {**row, "task_id": str(row["headers"].get("id") or row["task_id"])}
         if dead_letters.has_other(connection, row["task_id"], row["replay"], number):

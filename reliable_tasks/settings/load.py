@@ -116,6 +116,11 @@ def _refuse_unsafe_defaults(reader: Reader, broker: Found) -> None:
                 "set RABBITMQ_USER and RABBITMQ_PASSWORD_FILE, or RELIABLE_TASKS_BROKER_URL_FILE",
             )
         )
+    mode, keys = reader.value("RELIABLE_TASKS_SIGNING"), reader.value("RELIABLE_TASKS_SIGNING_KEYS")
+    if mode == "off" or (mode is None and keys is None):
+        reader.problems.append(
+            Problem("RELIABLE_TASKS_ENV=production refuses to run tasks that nobody has signed", _MAKE_A_KEY)
+        )
     if reader.origins["DB_NAME"] == DEFAULT:
         reader.problems.append(
             Problem(

@@ -125,7 +125,8 @@ VARIABLES: tuple[Variable, ...] = (
         "RELIABLE_TASKS_ENV",
         "choice",
         "development",
-        "In production, unsafe defaults are refused: the guest account, and a database that nobody named.",
+        "In production, unsafe defaults are refused: the guest account, a database that nobody named, and "
+        "messages without signatures.",
         choices=("development", "production"),
     ),
     Variable(
