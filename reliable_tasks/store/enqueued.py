@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.identity import new_id, own_id
@@ -14,7 +15,8 @@ def enqueued_statements(task_id: str, values: Mapping[str, Any]) -> list[Any]:
     own = own_id(task_id)
     if own is not None:
         return [insert(results).values(id=own, task_id=task_id, **values).on_conflict_do_nothing()]
-    result_id = new_id()
-    mapped = insert(task_ids).values(task_id=task_id, result_id=result_id).on_conflict_do_nothing()
+    mapped = insert(task_ids).values(task_id=task_id, result_id=new_id()).on_conflict_do_nothing()
+    # the id may be mapped already, and a row of another would be a second result, which nobody ends
+    result_id = select(task_ids.c.result_id).where(task_ids.c.task_id == task_id).scalar_subquery()
     row = insert(results).values(id=result_id, task_id=task_id, **values).on_conflict_do_nothing()
     return [mapped, row]

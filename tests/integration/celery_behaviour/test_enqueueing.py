@@ -65,3 +65,15 @@ def test_a_countdown_with_a_session(tasks: Any, database: Any, unique: str) -> N
         sent = tasks.app.enqueue(session, tasks.leave.s(unique), countdown=0.5)
     assert database.state(sent.id) == "enqueued"
     wait_until(lambda: database.state(sent.id) == "succeeded", "it ran")
+
+
+def test_a_task_that_is_enqueued_twice_under_an_id_of_the_senders_is_one_result_that_ends(
+    tasks: Any, database: Any, unique: str
+) -> None:
+    for _ in range(2):
+        with Session(database.engine) as session, session.begin():
+            sent = tasks.app.enqueue(session, tasks.pay.s(unique), task_id=f"{unique}-id")
+        assert sent.get(timeout=SECONDS)["order"] == unique
+    states = "SELECT state FROM reliable_tasks.results WHERE task_id = :id"
+    assert [row["state"] for row in database.rows(states, id=f"{unique}-id")] == ["succeeded"]
+    assert database.effects(unique) == 1
