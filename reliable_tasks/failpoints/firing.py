@@ -45,8 +45,14 @@ class Firing:
         late = getattr(self._here, "late", {})
         if window in late:
             raise late.pop(window)
-        for point, passings in self._points:
-            if point.window == window and next(passings) == point.nth and self._mark(point):
+        # all count this passing, before one of them leaves by an error
+        due = [
+            point
+            for point, passings in self._points
+            if point.window == window and next(passings) == point.nth
+        ]
+        for point in due:
+            if self._mark(point):
                 log.warning("failpoint %s fires in process %s", point, os.getpid())
                 self._act(point, connection)
 

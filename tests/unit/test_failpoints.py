@@ -128,6 +128,12 @@ def test_an_answer_is_lost_after_its_step_and_not_before() -> None:
     assert done.stdout == "ConnectionResetError worker.parent_after_settle\n"
 
 
+def test_each_failpoint_counts_all_passings_though_another_one_fires_there() -> None:
+    window = "worker.after_claim"
+    done = passing(f"{window}:raise:1,{window}:raise_after:2", window, window, window)
+    assert done.stdout.splitlines() == [f"RuntimeError {window}", f"DatabaseUnreachable {window}", window]
+
+
 def test_a_stopped_process_goes_on_after_its_time(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PASS, "worker.after_claim"]
     variables = {VARIABLE: "worker.after_claim:stop(400)", "PYTHONPATH": str(ROOT)}
