@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from sqlalchemy import (
@@ -148,10 +148,13 @@ _FINISH = (
 def take(connection: Connection, request: ClaimRequest) -> Verdict:
     """Claim the key, or say why not. Waits for another transaction's claim of the same key (lock_timeout)."""
     previous = _read(connection, request)
-    if previous is not None and (
-        previous.state == "succeeded" or bytes(previous.fingerprint) != request.fingerprint
-    ):
-        return _refusal(previous, request)  # for ever: neither changes any more, so nothing is written for it
+    if _refused_for_ever(previous, request):
+        return _refusal(previous, request)  # nothing is written for it
+    if previous is not None:
+        # once more, locked: an execution that ended since the first look has said how, and is not a lost one
+        previous = connection.execute(_READ.with_for_update(), _place(request)).one()
+        if _refused_for_ever(previous, request):
+            return _refusal(previous, request)
     taken = connection.execute(
         _TAKE,
         {
@@ -166,17 +169,23 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
         },
     ).one_or_none()
     if taken is not None:
-        # another execution came and went between both statements, and what it left in doubt was not read
-        missed = taken.fence != (previous.fence if previous is not None else 0) + 1
         return Owned(
             fence=taken.fence,
             attempt=taken.attempts,
-            may_have_acted=missed or (previous is not None and bool(previous.may_have_acted)),
+            # of a claim that came and went since the look, what it left in doubt was not read
+            may_have_acted=bool(previous.may_have_acted) if previous is not None else taken.fence != 1,
             takeover=previous is not None and previous.state == "running",
         )
     row = _read(connection, request)
     assert row is not None  # the insert met it, and claims are never deleted while messages may come
     return _refusal(row, request)
+
+
+def _refused_for_ever(
+    row: Row[tuple[object, ...]] | None, request: ClaimRequest
+) -> TypeGuard[Row[tuple[object, ...]]]:
+    """Whether the key is done, or belongs to another payload: neither changes any more."""
+    return row is not None and (row.state == "succeeded" or bytes(row.fingerprint) != request.fingerprint)
 
 
 def _refusal(row: Row[tuple[object, ...]], request: ClaimRequest) -> Verdict:
@@ -190,7 +199,11 @@ def _refusal(row: Row[tuple[object, ...]], request: ClaimRequest) -> Verdict:
 
 
 def _read(connection: Connection, request: ClaimRequest) -> Row[tuple[object, ...]] | None:
-    return connection.execute(_READ, {"p_task_name": request.task_name, "p_key": request.key}).one_or_none()
+    return connection.execute(_READ, _place(request)).one_or_none()
+
+
+def _place(request: ClaimRequest) -> dict[str, str]:
+    return {"p_task_name": request.task_name, "p_key": request.key}
 
 
 def finish(

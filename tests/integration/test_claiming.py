@@ -45,3 +45,26 @@ def test_doubt_that_came_while_a_claim_waited_is_seen(engine: Any) -> None:
     (verdict,) = found
     assert isinstance(verdict, claims.Owned)
     assert verdict.may_have_acted
+
+
+def test_an_execution_that_ends_while_another_claims_is_no_lost_attempt_and_leaves_no_doubt(
+    engine: Any,
+) -> None:
+    found: list[Any] = []
+
+    def second() -> None:
+        with begin(engine) as connection:
+            found.append(claims.take(connection, request("second")))
+
+    mine = request("first")
+    with begin(engine) as connection:
+        owned = claims.take(connection, mine)
+        assert isinstance(owned, claims.Owned)
+    thread = threading.Thread(target=second)
+    with begin(engine) as connection:
+        assert claims.finish(connection, mine, owned.fence, "retry_wait", may_have_acted=False)
+        thread.start()
+        # it has looked, and seen the first one running
+        wait_until(lambda: waiting(engine), "the second claim waits", 10)
+    thread.join(10)
+    assert found == [claims.Owned(fence=2, attempt=2, may_have_acted=False, takeover=False)]
