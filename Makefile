@@ -20,6 +20,10 @@ demo: ## Pay real orders under kill -9 and restarts, count what was lost or doub
 test: ## All tests, on a private RabbitMQ and Postgres (ARGS="-k replay")
 	@scripts/timed "make test" $(BIN)/python -m pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inputs 50000")
+	@scripts/timed "make fuzz" $(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff: rules and format; deptry: dependencies
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import pika
 import pika.exceptions
 
 from reliable_tasks.broker.connection import connected
+from reliable_tasks.broker.content_headers import guard_pika
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class DeadLetterSource:
     def _take(self, limit: int) -> list[DeadMessage]:
         if self._channel is None:
             self._context = connected(self._broker_url, purpose="collector")
-            self._channel = self._context.__enter__().channel()
+            connection = self._context.__enter__()
+            guard_pika(connection)
+            self._channel = connection.channel()
         found: list[DeadMessage] = []
         for queue in self._queues:
             while len(found) < limit:

@@ -1,6 +1,5 @@
 """The dead-letter collector: drains the dead-letter queues into Postgres, acks after the commit."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,8 +9,9 @@ import structlog
 
 from reliable_tasks import failpoints
 from reliable_tasks.broker.dead_letter_source import DeadLetterSource, DeadMessage
-from reliable_tasks.errors import MessageRefused
+from reliable_tasks.errors import MessageRefused, Undecodable
 from reliable_tasks.model.envelope import PUT_BACK, Message, put_backs, replay_number, without_history
+from reliable_tasks.model.headers import check_headers, is_name
 from reliable_tasks.model.signing import NOT_SIGNING, CameBy, Signer, unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
@@ -96,8 +96,9 @@ class Collector:
         except MessageRefused as refusal:
             self._keep_unverified(connection, message, refusal)
             return
-        reason = classify(message, self._knows_task)
-        task_id = storable(str(message.headers.get("id") or f"unidentified-{new_id()}"))
+        reason, why = classify(message, self._knows_task)
+        given = message.headers.get("id")
+        task_id = str(given) if is_name(given) else f"unidentified-{new_id()}"
         task_name = _text(message.headers.get("task"))
         queue, level = self._queue_of(message.queue)
         put_back = put_backs(message.headers)
@@ -113,7 +114,14 @@ class Collector:
             return  # a spare copy of a task that has ended meanwhile
         new = dead_letters.add(
             connection,
-            {**_row(message, queue, level), "task_id": task_id, "replay": replay, "reason": reason},
+            {
+                **_row(message, queue, level),
+                "task_id": task_id,
+                "replay": replay,
+                "reason": reason,
+                "exception_type": type(why).__name__ if why else None,
+                "exception_message": storable(str(why)) if why else None,
+            },
             collected=True,
         )
         if not new:
@@ -148,14 +156,15 @@ class Collector:
         )
 
 
-def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> str:
-    """Why a message is dead that no worker has explained."""
+def classify(message: DeadMessage, knows_task: Callable[[str], bool]) -> tuple[str, Undecodable | None]:
+    """Why a message is dead that no worker has explained: the reason code, and what a worker will have said."""
     if message.death_reason != "rejected":
-        return message.death_reason
-    name = message.headers.get("task")
-    if not isinstance(name, str) or not message.headers.get("id"):
-        return "undecodable"
-    return "rejected" if knows_task(name) else "unknown_task"
+        return message.death_reason, None
+    try:
+        check_headers(message.headers)
+    except Undecodable as why:
+        return why.reason, why
+    return ("rejected" if knows_task(message.headers["task"]) else "unknown_task"), None
 
 
 def _row(message: DeadMessage, queue: str, level: int | None) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def _row(message: DeadMessage, queue: str, level: int | None) -> dict[str, Any]:
         "exchange": storable(message.exchange),
         "routing_key": storable(message.routing_key),
         "body": message.body,
-        "headers": storable_json(json.loads(json.dumps(headers, default=str))),
+        "headers": storable_json(headers),
         "properties": storable_json({**message.properties, **({"priority": level} if level else {})}),
     }
 

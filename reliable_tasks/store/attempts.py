@@ -28,11 +28,22 @@ def lost(connection: Connection, task_id: str, replay: int) -> int:
 
 
 def suppress(connection: Connection, task_id: str, task_name: str, key: str | None, kind: str) -> None:
-    """Note a delivery that ran nothing: duplicate, redelivered, conflict, busy, takeover, fenced."""
+    """Note a delivery that ran nothing: duplicate, redelivered, conflict, busy, takeover, fenced, unrecordable."""
     connection.execute(
         suppressed.insert(),
         {"task_id": task_id, "task_name": task_name, "idempotency_key": key, "kind": kind},
     )
+
+
+def refused(connection: Connection, task_id: str) -> int:
+    """How often the database has refused a task's rows since it last took those of an attempt."""
+    recorded = select(func.max(attempts.c.finished_at)).where(attempts.c.task_id == task_id).scalar_subquery()
+    query = select(func.count()).where(
+        suppressed.c.task_id == task_id,
+        suppressed.c.kind == "unrecordable",
+        suppressed.c.at > func.coalesce(recorded, func.to_timestamp(0)),
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def suppressed_of(connection: Connection, task_id: str) -> list[dict[str, Any]]:

@@ -120,7 +120,7 @@ def is_unstorable(error: BaseException) -> bool:
     """Whether the values themselves are what Postgres or its driver cannot hold: trying again would not help."""
     if isinstance(error, DBAPIError):
         return str(getattr(error.orig, "pgcode", None) or "")[:2] in ("22", "54")
-    return isinstance(error, (StatementError, ValueError, TypeError))
+    return isinstance(error, (StatementError, ValueError, TypeError, ArithmeticError, RecursionError))
 
 
 def ping(engine: Engine) -> str:

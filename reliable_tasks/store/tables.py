@@ -242,6 +242,8 @@ suppressed = Table(
     Column("kind", Text, nullable=False),
     _time("at", nullable=False, server_default=_now),
     CheckConstraint(
-        "kind IN ('duplicate', 'redelivered', 'conflict', 'busy', 'takeover', 'fenced')", name="kind"
+        "kind IN ('duplicate', 'redelivered', 'conflict', 'busy', 'takeover', 'fenced', 'unrecordable')",
+        name="kind",
     ),
+    Index("ix_suppressed_deliveries_unrecordable", "task_id", postgresql_where=text("kind = 'unrecordable'")),
 )

@@ -100,10 +100,20 @@ def fingerprint(task_name: str, arguments: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
+def _exactly(value: Decimal) -> str:
+    """1.10 and 1.1 are the same money; `normalize` would say so, but of numbers beyond 28 digits it drops the rest."""
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or not any(digits):
+        return str(value) if value else "0"
+    kept = len(digits)
+    while digits[kept - 1] == 0:
+        kept -= 1
+    return str(Decimal((sign, digits[:kept], exponent + len(digits) - kept)))
+
+
 def _canonical(value: Any) -> Any:
     if isinstance(value, Decimal):
-        # 1.10 and 1.1 are the same money
-        return {"decimal": str(value.normalize())}
+        return {"decimal": _exactly(value)}
     if isinstance(value, dict):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,15 +1,15 @@
 """A delivery as the pool gets it, and what verifying and decoding make of it."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-
-from kombu.serialization import loads
 
 from reliable_tasks.errors import ArgumentError, Oversize, Undecodable
 from reliable_tasks.model.envelope import Message, replay_number, without_history
+from reliable_tasks.model.headers import moment
 from reliable_tasks.model.signing import CameBy
 from reliable_tasks.worker.arguments import fingerprint
+from reliable_tasks.worker.body import read_body
 from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.runtime import Runtime
 
@@ -137,18 +137,8 @@ def decode(delivery: Delivery, task: Any) -> Call:
     Raises:
         Undecodable: when the body is no JSON of the shape (args, kwargs, embed), or the arguments do not fit.
     """
-    try:
-        args, kwargs, embed = loads(
-            delivery.body, delivery.content_type, delivery.content_encoding, accept=[ACCEPTED]
-        )
-    except Exception as error:
-        raise Undecodable(
-            f"the body of task {delivery.task_id} cannot be decoded: {type(error).__name__}",
-            hint="send protocol 2: a JSON list of args, kwargs and embed",
-        ) from error
-    call = Call(
-        delivery, task, getattr(task, "reliable_options", None), list(args), dict(kwargs), embed or {}
-    )
+    args, kwargs, embed = read_body(delivery.body, delivery.content_encoding)
+    call = Call(delivery, task, getattr(task, "reliable_options", None), args, kwargs, embed)
     call.not_before = _moment(delivery.request.get("eta"))
     call.expires_at = _moment(delivery.request.get("expires"))
     if call.options is None:
@@ -156,15 +146,20 @@ def decode(delivery: Delivery, task: Any) -> Call:
     try:
         arguments = task.reliable_arguments.bind(call.args, call.kwargs)
         call.key = call.options.key_for(arguments)
+        call.fingerprint = fingerprint(task.name, arguments)
     except ArgumentError as error:
         raise Undecodable(f"task {delivery.task_id}: {error.message}", hint=error.hint) from error
-    call.fingerprint = fingerprint(task.name, arguments)
+    except Exception as error:
+        # a class of the application's own, made from what has come
+        raise Undecodable(
+            f"the arguments of task {delivery.task_id} cannot be used: {type(error).__name__}: {error}",
+            hint="compare them with the function's annotations",
+        ) from error
     return call
 
 
-def _moment(text: str | None) -> datetime | None:
-    """A header's time, aware; a naive one is UTC, as Celery sends it."""
-    if not text:
-        return None
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _moment(text: Any) -> datetime | None:
+    try:
+        return moment(text) if text else None
+    except (TypeError, ValueError) as error:
+        raise Undecodable(f"{text!r} is no time", hint="send eta and expires as ISO 8601") from error

@@ -7,11 +7,13 @@ from celery.worker.consumer import Consumer
 
 from reliable_tasks.broker.connection import broker_version, connected
 from reliable_tasks.broker.passive import missing_queues
-from reliable_tasks.errors import MigrationMissing, ReliableTasksError, TopologyDrift
+from reliable_tasks.errors import MigrationMissing, ReliableTasksError, TopologyDrift, Undecodable
 from reliable_tasks.model.capabilities import Capabilities
+from reliable_tasks.model.headers import check_headers, deaths_can_be_counted
 from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import consume_levels
 from reliable_tasks.worker.receiving import receive_as_sent
+from reliable_tasks.worker.refusing import refuse_by_hand
 from reliable_tasks.worker.telling import end_program
 
 logger = get_logger("reliable_tasks.worker")
@@ -51,13 +53,18 @@ class ReliableConsumer(Consumer):
         return connection
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """As Celery's; but a message without the header `task` is not decoded to look for one (protocol 1)."""
+        """As Celery's; but a message whose headers are not those of a task (protocol 2) goes no further.
+
+        Celery looks a task up by whatever the header holds, and an exception here ends the worker.
+        """
         receive = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> Any:
-            if "task" not in message.headers:
-                logger.error("A message that names no task in its headers goes to the dead-letter queue")
-                return message.reject_log_error(logger, self.connection_errors)
+            try:
+                check_headers(message.headers)
+            except Undecodable as reason:
+                logger.error("A message that is no task goes to the dead-letter queue: %s", reason.message)
+                return self._refuse(message)
             return receive(message)
 
         return on_message
@@ -71,14 +78,23 @@ class ReliableConsumer(Consumer):
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Undecodable: to the dead-letter queue. Celery would ack it, and it would be gone."""
         logger.error("A message that cannot be decoded goes to the dead-letter queue: %r", exc)
-        message.reject_log_error(logger, self.connection_errors)
+        self._refuse(message)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Unknown task: to the dead-letter queue; the collector records it."""
-        logger.error(
-            "No task %s is registered here: to the dead-letter queue", (message.headers or {}).get("task")
-        )
-        message.reject_log_error(logger, self.connection_errors)
+        logger.error("No task %r is registered here: to the dead-letter queue", message.headers.get("task"))
+        self._refuse(message)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A request cannot be made of it: to the dead-letter queue."""
+        logger.error("A message that is no task goes to the dead-letter queue: %r", exc)
+        self._refuse(message)
+
+    def _refuse(self, message: Any) -> None:
+        if deaths_can_be_counted(message.headers):
+            message.reject_log_error(logger, self.connection_errors)
+        else:
+            refuse_by_hand(self, message)
 
     def _check(self) -> None:
         runtime = self.app.runtime

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from reliable_tasks.errors import ArgumentError, TaskDeclarationError
+from reliable_tasks.model.headers import is_plain
 from reliable_tasks.model.retry import Effects, Retry
 
 
@@ -81,7 +82,7 @@ class TaskOptions:
         """
         try:
             key = self.key.format(**arguments)
-        except (KeyError, IndexError, AttributeError) as error:
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f"the key {self.key!r} needs the argument {error}", hint="pass it, or change the key"
             ) from error
@@ -89,6 +90,11 @@ class TaskOptions:
             raise ArgumentError(
                 f"the key {key[:80]!r} is made of an empty argument or is longer than 500 characters",
                 hint="a key must tell one business case from another",
+            )
+        if not is_plain(key):
+            raise ArgumentError(
+                f"the key {key[:80]!r} has a control character or half a character in it",
+                hint="a key must be readable wherever it is shown",
             )
         return key
 

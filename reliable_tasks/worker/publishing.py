@@ -13,9 +13,11 @@ from typing import Any
 
 from kombu.serialization import dumps
 
-from reliable_tasks.errors import MessageTooLarge
+from reliable_tasks.errors import ArgumentError, MessageTooLarge, Undecodable
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, Message
+from reliable_tasks.model.headers import check_headers
 from reliable_tasks.model.storable import storable_json
+from reliable_tasks.worker.body import check_body
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.unit import current_unit
 
@@ -71,7 +73,7 @@ class Sender:
         """Encode, sign and pass on; the arguments are those of kombu.Producer.publish.
 
         Raises:
-            MessageTooLarge: before anything is sent or written.
+            MessageTooLarge, ArgumentError: before anything is sent or written.
         """
         topology, sent_at = self._runtime.topology, datetime.now(UTC)
         content_type, content_encoding, payload = dumps(body, serializer)
@@ -106,6 +108,7 @@ class Sender:
             expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
         self._refuse_oversize(message)
+        _refuse_unreadable(message)
         self._sink()(self._runtime.signer.sign(message, sent_at))
 
     def _refuse_oversize(self, message: Message) -> None:
@@ -122,6 +125,15 @@ class Sender:
         if unit is not None:
             return unit.messages.append
         return redirected.get() or self._runtime.send_now_or_when_due
+
+
+def _refuse_unreadable(message: Message) -> None:
+    """What a worker would make a dead letter of is not sent: here somebody hears of it."""
+    try:
+        check_headers(message.headers)
+        check_body(message.body)
+    except Undecodable as why:
+        raise ArgumentError(f"task {message.task_name} cannot be sent: {why.message}", hint=why.hint) from why
 
 
 def due_time(eta: datetime | str | None, countdown: float | None) -> datetime | None:

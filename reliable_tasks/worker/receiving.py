@@ -1,8 +1,10 @@
-"""Messages as they were sent: kombu would decompress a body when it comes, before anybody can refuse it."""
+"""Messages as they were sent: nothing of one is looked into before anybody can refuse it."""
 
 from typing import Any
 
 from kombu.transport import pyamqp
+
+from reliable_tasks.broker.content_headers import guard_amqp
 
 
 class AsSent(pyamqp.Message):
@@ -17,7 +19,12 @@ class AsSent(pyamqp.Message):
 
 
 class Channel(pyamqp.Channel):
-    """A channel that gives out such messages."""
+    """A channel that gives out such messages, their bodies as bytes: a dead letter is kept as it came."""
+
+    def __init__(
+        self, connection: Any, channel_id: Any = None, auto_decode: bool = False, **options: Any
+    ) -> None:
+        super().__init__(connection, channel_id, auto_decode, **options)
 
     Message = AsSent  # type: ignore[assignment]  # kombu's own is inferred too narrowly
 
@@ -25,3 +32,4 @@ class Channel(pyamqp.Channel):
 def receive_as_sent(connection: Any) -> None:
     """Make every channel of a kombu connection, which must not have one yet, such a channel."""
     connection.connection.Channel = Channel
+    guard_amqp(connection.connection)

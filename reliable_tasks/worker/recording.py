@@ -6,7 +6,7 @@ from reliable_tasks.errors import Fenced
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.signing import unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
-from reliable_tasks.model.storable import storable_json
+from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.outcome import Outcome
@@ -96,11 +96,11 @@ def dead_letter_row(delivery: Delivery, outcome: Outcome, key: str | None) -> di
         "idempotency_key": key,
         "reason": outcome.dead_reason,
         "queue": delivery.queue,
-        "exchange": info.get("exchange"),
-        "routing_key": info.get("routing_key"),
+        "exchange": storable(str(info.get("exchange") or "")),
+        "routing_key": storable(str(info.get("routing_key") or "")),
         "body": delivery.body,
         "headers": storable_json(message.headers),
-        "properties": {**message.properties, "priority": message.priority},
+        "properties": storable_json({**message.properties, "priority": message.priority}),
         "exception_type": outcome.values.get("exception_type"),
         "exception_message": outcome.values.get("exception_message"),
         "traceback": outcome.values.get("traceback"),

@@ -26,8 +26,12 @@ class ReliableRequest(Request):
     """The queue that it came from; a routing key only says where its sender wanted it."""
 
     def __init__(self, message: Any, **options: Any) -> None:
-        # Celery decodes the body here, before anybody has verified it, and would send the arguments twice
-        super().__init__(message, **{**options, "body": ((), {}, {}), "decoded": True})
+        # Celery decodes the body here, before anybody has verified it, and would send the arguments twice; and it
+        # reads times by rules of its own, which the pool does not use
+        times = {name: message.headers[name] for name in ("eta", "expires") if name in message.headers}
+        headers = {name: value for name, value in message.headers.items() if name not in times}
+        super().__init__(message, **{**options, "headers": headers, "body": ((), {}, {}), "decoded": True})
+        self.request_dict.update(times)
         self._body = message.body
         self._content_type, self._content_encoding = message.content_type, message.content_encoding
 

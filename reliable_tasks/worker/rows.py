@@ -8,6 +8,7 @@ from typing import Any
 from kombu.utils.json import dumps
 
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, replay_number
+from reliable_tasks.model.headers import moment
 from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.worker.arguments import to_wire
 
@@ -72,10 +73,9 @@ def request_columns(request: dict[str, Any], queue: str, args: Any, kwargs: Any)
 def _moment(value: Any) -> datetime | None:
     """A header's time; None when it is none: a foreign sender's clock must not stop a record."""
     try:
-        moment = datetime.fromisoformat(value)
+        return moment(value)
     except (TypeError, ValueError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def now() -> datetime:

@@ -9,33 +9,6 @@ from celery.worker.state import task_reserved
 from reliable_tasks.worker.request import request_class
 from reliable_tasks.worker.trace import trace
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "id": str,
-    "root_id": str,
-    "parent_id": str,
-    "group": str,
-    "retries": int,
-    "stamped_headers": (list, tuple),
-    "stamps": dict,
-}
-"""What must be of a type when it is there."""
-
-
-def _check(request: Any) -> None:
-    """Look at the headers that Celery trusts when it hands a request to the pool.
-
-    Raises:
-        TypeError: when one is of another type.
-    """
-    hard, soft = request.time_limits
-    for limit in (hard, soft):
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, float))):
-            raise TypeError(f"a time limit is {limit!r}")
-    headers = request.request_dict
-    for name, kind in _TYPES.items():
-        if headers.get(name) is not None and not isinstance(headers[name], kind):
-            raise TypeError(f"{name} is {headers[name]!r}")
-
 
 def _queue_of(message: Any, consumer: Any) -> str | None:
     tag = message.delivery_info.get("consumer_tag")
@@ -64,7 +37,6 @@ def reliable(task: Any, app: Any, consumer: Any) -> Any:
                 utc=True,
             )
             request.physical_queue = _queue_of(message, consumer)
-            _check(request)
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             # any other exception ends the worker, and the next one, and so on
             raise InvalidTaskError(f"a header is not what Celery sends: {error}") from error

@@ -49,11 +49,13 @@ def test_bytes_that_are_no_task_are_kept_byte_for_byte(channel: Any, collected: 
 
 def test_text_that_postgres_cannot_hold_stops_nobody(channel: Any, collected: Collected) -> None:
     lone_surrogate = "\ud800".encode("utf-8", "surrogatepass")
-    die(channel, id="a\x00", task="pay\x00", shadow=lone_surrogate, **{"k\x00": ["\x00"]})
+    die(channel, id="a\x00", task="pay", shadow=lone_surrogate, **{"k\x00": ["\x00"]})
     die(channel, id="b", task="pay")
     kept = collected(2)
-    assert [row["task_id"] for row in kept] == ["a\ufffd", "b"]
-    assert kept[0]["headers"]["k\ufffd"] == ["\ufffd"]
+    assert kept[0]["reason"] == "undecodable"
+    assert kept[0]["task_id"].startswith("unidentified-"), "a mark in the NUL's place would be another's id"
+    assert (kept[0]["headers"]["id"], kept[0]["headers"]["k\ufffd"]) == ("a\ufffd", ["\ufffd"])
+    assert "the header id must be a text" in kept[0]["exception_message"]
 
 
 def test_a_priority_level_is_kept_and_the_end_has_a_time(channel: Any, collected: Collected) -> None:

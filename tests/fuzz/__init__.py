@@ -1,0 +1,1 @@
+"""Any bytes at all: the decoder takes them or says why not, soon and in little memory."""
