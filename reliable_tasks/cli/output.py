@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -44,20 +45,38 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Control characters but tab and line feed, marks that reorder a line or are not seen, and halves of characters."""
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may show it: what would steer it, or deceive its reader, as an escape.
+
+    The escapes are JSON's, so that JSON keeps its meaning (see also CVE-2021-42574 on marks that reorder text).
+    """
+    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: str) -> int:
     """Print rows (column name to value) in the chosen form; returns how many there were."""
     found = [{column: plain(row.get(column)) for column in columns} for row in rows]
     if output == "json":
         for row in found:
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+            sys.stdout.write(visible(json.dumps(row, ensure_ascii=False)) + "\n")
     elif output == "csv":
         writer = csv.DictWriter(sys.stdout, fieldnames=list(columns))
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(
+            {name: visible(value) if isinstance(value, str) else value for name, value in row.items()}
+            for row in found
+        )
     else:
         table = Table(*columns, header_style="bold")
         for row in found:
-            table.add_row(*(_cell(row[column]) for column in columns))
+            # a line break would make of one row two, the second one forged
+            table.add_row(*(_cell(row[column], lines=False) for column in columns))
         _console().print(table)
     return len(found)
 
@@ -66,7 +85,7 @@ def print_record(record: Mapping[str, Any], output: str) -> None:
     """Print one record: a table of fields (lines, where it is no terminal), one JSON object, or a one-row CSV."""
     values = {str(key): plain(value) for key, value in record.items()}
     if output == "json":
-        sys.stdout.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(visible(json.dumps(values, ensure_ascii=False, indent=2)) + "\n")
     elif output == "csv":
         print_rows([values], list(values), output)
     elif not sys.stdout.isatty():
@@ -88,13 +107,15 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
-def _cell(value: Any) -> Text:
+def _cell(value: Any, *, lines: bool = True) -> Text:
     """A value as it is: a plain string would be read as markup, and `[red]` or `[order]` would vanish."""
     if isinstance(value, (dict, list)):
-        return Text(json.dumps(value, ensure_ascii=False))
-    return Text("" if value is None else str(value))
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = "" if value is None else str(value)
+    return Text(visible(text) if lines else visible(text).replace("\n", "\\n"))
 
 
 def say(text: str) -> None:
     """Tell the person something that is not data: to stderr."""
-    click.echo(text, err=True)
+    click.echo(visible(text), err=True)

@@ -86,3 +86,24 @@ def test_the_worker_is_the_same_process_and_still_works(
     assert database.result(case)["name"] == TARGET.keyed
     assert running.poll() is None
     assert "Traceback" not in around.log("services")
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_an_operators_terminal_is_shown_all_of_it_and_obeys_none_of_it(
+    batch: dict[str, BadMessage], around: Deployment, database: Database, output: str
+) -> None:
+    listed = dead_letters_command(around, "list", "--limit", "1000", "--output", output)
+    strange = next(case for case in batch if case.endswith("text-strange-in-a-dead-letter"))
+    shown = dead_letters_command(around, "show", str(database.dead_letter(strange)["id"]), "--output", output)
+    for text in (listed, shown):
+        # ESC, BEL, CSI in one byte, right-to-left override, zero-width space
+        assert not set("\x1b\x07\x9b\u202e\u200b\x00") & set(text)
+    assert "\\u202e" in shown
+    if output != "csv":
+        assert len(listed.splitlines()) <= len(database.rows("SELECT 1 FROM reliable_tasks.dead_letters")) + 5
+
+
+def dead_letters_command(around: Deployment, *words: str) -> str:
+    done = around.python("-m", "reliable_tasks.cli.main", "dead-letters", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
