@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 ARGS ?=
+BROKERS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: ## Install what is missing: RabbitMQ and Postgres programs (apt), .venv
@@ -23,6 +24,9 @@ test: ## All tests, on a private RabbitMQ and Postgres (ARGS="-k replay")
 .PHONY: fuzz
 fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inputs 50000")
 	@scripts/timed "make fuzz" $(BIN)/python -m tests.fuzz $(ARGS)
+.PHONY: test-brokers
+test-brokers: ## Tests on several releases of RabbitMQ, as root (BROKERS="4.0 4.3" ARGS="-k replay")
+	@scripts/timed "make test-brokers" $(BIN)/python scripts/test-brokers "$(BROKERS)" $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff: rules and format; deptry: dependencies

@@ -21,6 +21,11 @@ class RabbitmqBinaries:
     erl: Path
     epmd: Path
 
+    @property
+    def rabbitmqctl(self) -> Path:
+        """Controls a running server."""
+        return self.server.with_name("rabbitmqctl")
+
 
 @dataclass(frozen=True)
 class PostgresBinaries:
@@ -57,13 +62,13 @@ def find_rabbitmq() -> RabbitmqBinaries:
         "RabbitMQ",
         "apt-get install rabbitmq-server",
     )
-    erl, epmd = shutil.which("erl"), _epmd()
+    erl, epmd = _erlang(folder, "erl"), _erlang(folder, "epmd")
     if erl is None or epmd is None:
         raise ServiceStartError(
-            "RabbitMQ is installed but Erlang (erl, epmd) is not on PATH",
+            "RabbitMQ is installed but Erlang (erl, epmd) is neither beside it nor on PATH",
             hint="run `make setup` or `apt-get install erlang-base`",
         )
-    return RabbitmqBinaries(folder / "rabbitmq-server", Path(erl), epmd)
+    return RabbitmqBinaries(folder / "rabbitmq-server", erl, epmd)
 
 
 def find_postgres() -> PostgresBinaries:
@@ -130,10 +135,13 @@ def _has(folder: Path, programs: Sequence[str]) -> bool:
     return all(os.access(folder / program, os.X_OK) for program in programs)
 
 
-def _epmd() -> Path | None:
-    found = shutil.which("epmd")
+def _erlang(scripts: Path, program: str) -> Path | None:
+    # beside RabbitMQ's scripts: they are then of another system, with an Erlang of its own
+    if _has(scripts, [program]):
+        return scripts / program
+    found = shutil.which(program)
     if found is not None:
         return Path(found)
     erl = shutil.which("erl")
-    beside = Path(erl).resolve().parent / "epmd" if erl else None
+    beside = Path(erl).resolve().parent / program if erl else None
     return beside if beside is not None and beside.exists() else None

@@ -30,9 +30,11 @@ class Management:
         return str(self._call("GET", "/api/overview")["rabbitmq_version"])
 
     def healthy(self) -> bool:
-        """Whether the broker runs and no alarm is set."""
+        """Whether the broker runs, knows itself and no alarm is set."""
         try:
             self._call("GET", "/api/health/checks/alarms", seconds=2)
+            # 4.3 answers this one a moment later than the other, with 500 until then
+            self._call("GET", "/api/overview", seconds=2)
         except ServiceError:
             return False
         return True

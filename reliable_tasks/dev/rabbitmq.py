@@ -10,7 +10,7 @@ from urllib.parse import quote
 from reliable_tasks.dev.binaries import find_rabbitmq
 from reliable_tasks.dev.management import Management
 from reliable_tasks.dev.ports import LOOPBACK, accepts
-from reliable_tasks.dev.processes import ProcessId, end, spawn, wait_ended, with_variable
+from reliable_tasks.dev.processes import ProcessId, end, run, spawn, wait_ended, with_variable
 from reliable_tasks.dev.startup import Patience, not_started
 from reliable_tasks.dev.state import BrokerState, write_private
 
@@ -115,6 +115,16 @@ class Broker:
         """Shut down in order and start again with the same data and ports."""
         self.stop()
         self.start()
+
+    def rabbitmqctl(self, *words: str) -> str:
+        """Run RabbitMQ's own control program on the server, and return what it printed.
+
+        Raises:
+            ServiceStartError: when it fails.
+        """
+        binaries = find_rabbitmq()
+        environment = self._environment(binaries.erl)
+        return run([binaries.rabbitmqctl, "--silent", *words], env=environment, folder=self._home)
 
     def end_all(self, *, orderly: bool) -> None:
         """End the server and its epmd."""
