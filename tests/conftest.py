@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from reliable_tasks.dev import Stack
+from reliable_tasks.model.capabilities import Capabilities
 from tests.deployment import Deployment, deployment_on
 
 pytest_plugins = ["reliable_tasks.testing.services"]
@@ -26,6 +27,24 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(_FOREIGN) and not name.startswith(_OURS):
             del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def capabilities(reliable_stack: Stack) -> Capabilities:
+    """What the broker under test can do."""
+    return Capabilities.for_version(reliable_stack.rabbitmq_version)
+
+
+@pytest.fixture(autouse=True)
+def _needed_of_the_broker(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose marker `broker` wants other capabilities than the broker under test has."""
+    marker = request.node.get_closest_marker("broker")
+    if marker is None:
+        return
+    found = request.getfixturevalue("capabilities")
+    for name, wanted in marker.kwargs.items():
+        if getattr(found, name) != wanted:
+            pytest.skip(f"{found.name}: {name} is {getattr(found, name)}, this is about {wanted}")
 
 
 @pytest.fixture

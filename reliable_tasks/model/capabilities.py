@@ -19,7 +19,7 @@ class Capabilities:
     default_delivery_limit: int | None
     """How often a quorum queue delivers when nothing is declared; None is without end."""
     delivery_limit_can_be_off: bool
-    """`x-delivery-limit: -1` is accepted; older brokers refuse it."""
+    """`x-delivery-limit: -1` means none; to older brokers it means that the first return is the last."""
     nack_counts: bool
     """`basic.nack` with requeue counts towards the delivery limit, as a crash always does."""
     client_deaths_honoured: bool
@@ -30,12 +30,14 @@ class Capabilities:
     """Quorum queues keep a dead letter until its queue has confirmed it."""
     consumer_timeout_closes: Literal["channel", "consumer"]
     """What a worker loses that holds a message too long."""
+    consumer_timeout_counts: bool
+    """What a consumer has held too long counts towards the delivery limit."""
     consumer_timeout_per_queue: bool
-    """`x-consumer-timeout` is accepted as a queue's argument."""
+    """`x-consumer-timeout` works as a queue's argument; else the whole broker has one."""
     transient_queues: bool
     """Queues that are neither durable nor exclusive may be declared."""
     global_prefetch: bool
-    """A prefetch for a whole channel may be set (on classic queues only)."""
+    """A prefetch for a whole channel limits it (on classic queues only); else it is taken for each consumer."""
 
     @property
     def name(self) -> str:
@@ -75,6 +77,7 @@ TABLE: tuple[Capabilities, ...] = (
         max_message_bytes=128 * MEBIBYTE,
         at_least_once_dead_letters=True,
         consumer_timeout_closes="channel",
+        consumer_timeout_counts=True,
         consumer_timeout_per_queue=False,
         transient_queues=True,
         global_prefetch=True,
@@ -89,6 +92,7 @@ TABLE: tuple[Capabilities, ...] = (
         max_message_bytes=128 * MEBIBYTE,
         at_least_once_dead_letters=True,
         consumer_timeout_closes="channel",
+        consumer_timeout_counts=True,
         consumer_timeout_per_queue=True,
         transient_queues=True,
         global_prefetch=True,
@@ -104,6 +108,7 @@ TABLE: tuple[Capabilities, ...] = (
         max_message_bytes=16 * MEBIBYTE,
         at_least_once_dead_letters=True,
         consumer_timeout_closes="channel",
+        consumer_timeout_counts=True,
         consumer_timeout_per_queue=True,
         transient_queues=True,
         global_prefetch=True,
@@ -118,6 +123,7 @@ TABLE: tuple[Capabilities, ...] = (
         max_message_bytes=16 * MEBIBYTE,
         at_least_once_dead_letters=True,
         consumer_timeout_closes="channel",
+        consumer_timeout_counts=True,
         consumer_timeout_per_queue=True,
         transient_queues=True,
         global_prefetch=True,
@@ -132,8 +138,10 @@ TABLE: tuple[Capabilities, ...] = (
         max_message_bytes=16 * MEBIBYTE,
         at_least_once_dead_letters=True,
         consumer_timeout_closes="consumer",
+        consumer_timeout_counts=False,
         consumer_timeout_per_queue=True,
-        transient_queues=False,
+        # 4.3.0 refuses them, later patches take them with a warning; ours are durable or exclusive
+        transient_queues=True,
         global_prefetch=False,
     ),
 )
