@@ -221,9 +221,16 @@ class ReliableCelery(Celery):
             execute_in(session, statement)
         return result
 
-    def queue_and_level(self, routing_key: str) -> tuple[str, int | None]:
-        """The declared queue and priority level that a routing key means."""
-        return self._levels.get(routing_key, (routing_key, None))
+    def queue_and_level(self, routing_key: str, priority: int | None = None) -> tuple[str, int | None]:
+        """The declared queue and priority level that a routing key means, and the message's own priority.
+
+        A broker with strict priorities has one queue for all levels: there only the message tells which it is.
+        One beyond the levels, which only a foreign sender gives, means the highest.
+        """
+        name, level = self._levels.get(routing_key, (routing_key, priority))
+        if level == 0 and priority:
+            level = min(priority, self.runtime.topology.work_queue(name).levels - 1)
+        return name, level
 
 
 __all__ = ["ReliableCelery"]

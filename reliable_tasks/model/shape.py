@@ -77,13 +77,18 @@ class Topology:
         queue = self.work_queue(queue_name)
         level = queue.level(priority)
         if capabilities.strict_priorities:
-            return Route(queue.exchange, queue.name, queue.name, level if queue.levels > 1 else None)
+            # said also where there is but one level: Celery's own producers always say 0, and none counts as 4
+            return Route(queue.exchange, queue.name, queue.name, level)
         name = queue.names(capabilities)[level]
         return Route(queue.exchange, name, name)
 
     def work_queue_names(self, capabilities: Capabilities) -> list[str]:
         """All physical work queues: what a worker's start needs to be there."""
         return [name for queue in self.queues for name in queue.names(capabilities)]
+
+    def former_queue_names(self, capabilities: Capabilities) -> list[str]:
+        """The physical queues of priority levels from before the broker was upgraded."""
+        return [name for queue in self.queues for name in queue.former_names(capabilities)]
 
     def dead_letter_queues(self) -> list[str]:
         """The queues that the collector drains, those of unroutable messages last."""

@@ -109,9 +109,14 @@ class Queue:
 
     def names(self, capabilities: Capabilities) -> list[str]:
         """The physical queues, lowest level first."""
-        if capabilities.strict_priorities:
-            return [self.name]
-        return [self.name, *(f"{self.name}.p{level}" for level in range(1, self.levels))]
+        return [self.name] if capabilities.strict_priorities else [self.name, *self._level_names()]
+
+    def former_names(self, capabilities: Capabilities) -> list[str]:
+        """The levels that were queues before the broker was upgraded: they are needed no more, but may hold tasks."""
+        return self._level_names() if capabilities.strict_priorities else []
+
+    def _level_names(self) -> list[str]:
+        return [f"{self.name}.p{level}" for level in range(1, self.levels)]
 
     def level(self, priority: int | None) -> int:
         """The level that a priority number means; None is the lowest.

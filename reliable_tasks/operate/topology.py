@@ -5,7 +5,7 @@ change a queue or an exchange in place, and deleting one to make it anew would l
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reliable_tasks.broker.declarer import declare
@@ -20,6 +20,9 @@ Kind = Literal["exchange", "queue", "binding"]
 Record = Callable[[dict[str, Any]], None]
 
 ABSENT = "(absent)"
+_FORMER = (
+    "a priority level from before the broker's upgrade, emptied by the workers; delete it when it is empty"
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Step:
     item: Item
     differences: tuple[Difference, ...] = ()
     messages: int | None = None
+    note: str = "not declared, left alone"
 
     @property
     def detail(self) -> str:
@@ -54,7 +58,7 @@ class Step:
                 return f"{what}: cannot be changed in place, needs a migration (not available yet)"
             case "extra":
                 held = f", holds {self.messages} messages" if self.messages else ""
-                return f"not declared, left alone{held}"
+                return f"{self.note}{held}"
             case _:
                 return ""
 
@@ -119,8 +123,10 @@ def plan(topology: Topology, management: Management) -> Plan:
         BrokerUnreachable: when the management API is not there or does not let us in.
     """
     version = management.version()
-    declared = topology.physical(Capabilities.for_version(version))
-    steps = diff(declared, management.live(), management.depths()).steps
+    capabilities = Capabilities.for_version(version)
+    former = topology.former_queue_names(capabilities)
+    steps = diff(topology.physical(capabilities), management.live(), management.depths()).steps
+    steps = tuple(replace(step, note=_FORMER) if step.name in former else step for step in steps)
     return Plan(steps, management.vhost, version, topology.digest())
 
 

@@ -31,7 +31,8 @@ class Collector:
 
     Args:
         knows_task: whether this deployment has a task of that name.
-        queue_of: the declared queue that a physical queue belongs to, and the priority level that it is.
+        queue_of: the declared queue that a physical queue belongs to, and the level that this queue or the
+            priority of its message means.
         signer: says whether a message is one of ours.
     """
 
@@ -44,7 +45,7 @@ class Collector:
         engine: Any,
         source: DeadLetterSource,
         knows_task: Callable[[str], bool],
-        queue_of: Callable[[str], tuple[str, int | None]],
+        queue_of: Callable[[str, int | None], tuple[str, int | None]],
         signer: Signer = NOT_SIGNING,
     ) -> None:
         self._engine = engine
@@ -92,7 +93,7 @@ class Collector:
 
     def _keep(self, connection: Any, message: DeadMessage) -> None:
         try:
-            self._signer.verify(*_signed(message, *self._queue_of(message.queue)))
+            self._signer.verify(*_signed(message, *self._where(message)))
         except MessageRefused as refusal:
             self._keep_unverified(connection, message, refusal)
             return
@@ -100,7 +101,7 @@ class Collector:
         given = message.headers.get("id")
         task_id = str(given) if is_name(given) else f"unidentified-{new_id()}"
         task_name = _text(message.headers.get("task"))
-        queue, level = self._queue_of(message.queue)
+        queue, level = self._where(message)
         put_back = put_backs(message.headers)
         if reason == "delivery_limit" and put_back < PUT_BACKS and not attempts.of_task(connection, task_id):
             # nobody has tried it: it died with the workers that held it, so it goes back
@@ -139,9 +140,12 @@ class Collector:
         }
         results.store(connection, task_id, TaskState.DEAD, ended)
 
+    def _where(self, message: DeadMessage) -> tuple[str, int | None]:
+        return self._queue_of(message.queue, message.properties.get("priority"))
+
     def _keep_unverified(self, connection: Any, message: DeadMessage, refusal: MessageRefused) -> None:
         """Under a name of its own, and without a word about the task that it claims to be."""
-        queue, level = self._queue_of(message.queue)
+        queue, level = self._where(message)
         dead_letters.add(
             connection,
             {
@@ -177,7 +181,7 @@ def _row(message: DeadMessage, queue: str, level: int | None) -> dict[str, Any]:
         "routing_key": storable(message.routing_key),
         "body": message.body,
         "headers": storable_json(headers),
-        "properties": storable_json({**message.properties, **({"priority": level} if level else {})}),
+        "properties": storable_json({**message.properties, "priority": level}),
     }
 
 
@@ -192,8 +196,6 @@ def _text(value: Any) -> str | None:
 
 
 def _again(message: DeadMessage, task_id: str, queue: str, level: int | None) -> Message:
-    properties = dict(message.properties)
-    priority = properties.pop("priority", None)
     return Message(
         task_id=task_id,
         task_name=str(message.headers.get("task")),
@@ -202,6 +204,6 @@ def _again(message: DeadMessage, task_id: str, queue: str, level: int | None) ->
         queue=queue,
         body=message.body,
         headers=without_history(message.headers),
-        properties=properties,
-        priority=level or priority,
+        properties={name: value for name, value in message.properties.items() if name != "priority"},
+        priority=level,
     )

@@ -75,8 +75,8 @@ def delivery_of(
 ) -> Delivery:
     """The delivery that the parent's arguments to the pool mean."""
     routing_key = (request.get("delivery_info") or {}).get("routing_key", "")
-    queue, level = app.queue_and_level(request.get("rt_queue") or routing_key)
-    request = {**request, "rt_priority": level if level is not None else broker_priority}
+    queue, level = app.queue_and_level(request.get("rt_queue") or routing_key, broker_priority)
+    request = {**request, "rt_priority": level}
     return Delivery(task_name, task_id, request, body, content_type, content_encoding, headers, queue)
 
 

@@ -11,7 +11,7 @@ from reliable_tasks.errors import MigrationMissing, ReliableTasksError, Topology
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.headers import check_headers, deaths_can_be_counted
 from reliable_tasks.store import migrations
-from reliable_tasks.worker.queues import consume_levels
+from reliable_tasks.worker.queues import chosen_levels, consume
 from reliable_tasks.worker.receiving import receive_as_sent
 from reliable_tasks.worker.refusing import refuse_by_hand
 from reliable_tasks.worker.telling import end_program
@@ -107,10 +107,12 @@ class ReliableConsumer(Consumer):
             )
         with connected(broker_url, purpose="worker start") as connection:
             capabilities = Capabilities.for_version(broker_version(connection))
-        names = consume_levels(self.app, capabilities)
-        missing = missing_queues(broker_url, names)
+        needed, former = chosen_levels(self.app, capabilities)
+        absent = missing_queues(broker_url, [*needed, *former])
+        missing = [name for name in needed if name in absent]
         if missing:
             raise TopologyDrift(
                 f"the broker lacks the queue{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
                 hint="run `reliable-tasks topology apply`",
             )
+        consume(self.app, {**needed, **{name: queue for name, queue in former.items() if name not in absent}})

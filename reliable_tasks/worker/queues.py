@@ -1,5 +1,6 @@
 """The declared queues as kombu sees them; none is ever declared from here."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kombu import Exchange, Queue
@@ -28,17 +29,24 @@ def kombu_queues(topology: Topology) -> list[Queue]:
     return [kombu_queue(topology, queue.name) for queue in topology.queues]
 
 
-def consume_levels(app: Any, capabilities: Capabilities) -> list[str]:
-    """Add the priority levels of the chosen queues to what this worker consumes; returns all physical names."""
+def chosen_levels(app: Any, capabilities: Capabilities) -> tuple[dict[str, str], dict[str, str]]:
+    """What this worker is to consume, as declared names by physical ones: first what it needs, then what a broker
+    that was upgraded may still have."""
     topology = app.runtime.topology
-    names: list[str] = []
+    needed: dict[str, str] = {}
+    former: dict[str, str] = {}
     for name in list(app.amqp.queues.consume_from):
-        declared = next((queue for queue in topology.queues if queue.name == name), None)
-        if declared is None:
-            names.append(name)
+        if not topology.has_queue(name):
+            needed[name] = name
             continue
-        for physical in declared.names(capabilities):
-            names.append(physical)
-            if physical != name:
-                app.amqp.queues.select_add(kombu_queue(topology, name, physical))
-    return list(dict.fromkeys(names))
+        declared = topology.work_queue(name)
+        needed.update(dict.fromkeys(declared.names(capabilities), name))
+        former.update(dict.fromkeys(declared.former_names(capabilities), name))
+    return needed, former
+
+
+def consume(app: Any, names: Mapping[str, str]) -> None:
+    """Add these physical queues, which belong to those declared ones, to what this worker consumes."""
+    for physical, name in names.items():
+        if physical != name:
+            app.amqp.queues.select_add(kombu_queue(app.runtime.topology, name, physical))

@@ -63,7 +63,7 @@ def test_priority_is_a_queue_per_level_before_4_3_and_the_brokers_own_from_then_
     assert PAYMENTS.route("payments", None, OLD) == Route("commands", "payments", "payments")
     assert PAYMENTS.route("payments", 2, NEW) == Route("commands", "payments", "payments", 2)
     assert PAYMENTS.route("payments", None, NEW) == Route("commands", "payments", "payments", 0)
-    assert PAYMENTS.route("default", None, NEW).broker_priority is None
+    assert PAYMENTS.route("default", None, NEW).broker_priority == 0
 
 
 @pytest.mark.parametrize("priority", [3, -1, True, "1", 1.0])
