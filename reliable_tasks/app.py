@@ -8,6 +8,8 @@ from celery import Celery
 from celery.exceptions import QueueNotFound
 
 from reliable_tasks import failpoints
+from reliable_tasks.broker import tls
+from reliable_tasks.broker.connection import broker_address
 from reliable_tasks.errors import TaskDeclarationError, UnknownQueue
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Retry
@@ -15,6 +17,7 @@ from reliable_tasks.model.shape import Topology
 from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.observe.logs import format_of, restyle, route_events_to_logging
 from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
+from reliable_tasks.settings.addresses import without_password
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import around_commit, execute_in
@@ -57,7 +60,7 @@ class ReliableCelery(Celery):
         **kwargs: Any,
     ) -> None:
         settings = settings or load_settings(topology=topology if isinstance(topology, str) else None)
-        publish_celery_environment(settings)
+        publish_celery_environment(settings, passwords=False)
         shape = topology if isinstance(topology, Topology) else load_topology(settings.topology)
         self.runtime = Runtime(settings, shape)
         self._levels = {
@@ -102,6 +105,14 @@ class ReliableCelery(Celery):
             "enable_utc": True,
             "timezone": "UTC",
         }
+
+    def _connection(self, url: Any, *args: Any, **options: Any) -> Any:
+        """As Celery's; the password, which no environment holds, is put in here, and the broker is verified."""
+        settings = self.runtime.settings.broker
+        if url is None or url == without_password(settings.celery_url_text()):
+            url = settings.celery_url_text()
+            options["ssl"] = tls.options(broker_address(settings.url_text()))
+        return super()._connection(url, *args, **options)
 
     def worker_main(self, argv: list[str] | None = None) -> Any:
         return super().worker_main(argv)

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pika
 import pika.exceptions
 
+from reliable_tasks.broker import tls
 from reliable_tasks.errors import BrokerUnreachable, SettingError
 from reliable_tasks.settings.addresses import Address, NotAnAddress, parse_broker
 
@@ -45,8 +45,9 @@ def connected(
         BrokerUnreachable: when it cannot be made, or breaks while it is used.
     """
     address = broker_address(broker_url)
+    parameters = _parameters(address, purpose, seconds)
     try:
-        connection = pika.BlockingConnection(_parameters(address, purpose, seconds))
+        connection = pika.BlockingConnection(parameters)
     except Exception as error:
         raise _unreachable(address, error) from error
     try:
@@ -71,7 +72,7 @@ def broker_version(connection: pika.BlockingConnection) -> str:
 def _parameters(address: Address, purpose: str, seconds: float) -> pika.ConnectionParameters:
     options: dict[str, Any] = {}
     if address.scheme == "amqps":
-        options["ssl_options"] = pika.SSLOptions(ssl.create_default_context(), address.host)
+        options["ssl_options"] = pika.SSLOptions(tls.context(tls.authorities(address)), address.host)
     return pika.ConnectionParameters(
         host=address.host,
         port=address.port,

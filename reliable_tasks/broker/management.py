@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
+from reliable_tasks.broker import tls
 from reliable_tasks.broker.connection import DEADLINE_SECONDS, broker_address
 from reliable_tasks.errors import BrokerUnreachable, ServiceError, SettingError
 from reliable_tasks.model.physical import Binding, Physical, PhysicalExchange, PhysicalQueue
@@ -46,7 +47,8 @@ class Management:
         credentials = f"{self.user}:{address.password or ''}".encode()
         self._authorization = "Basic " + base64.b64encode(credentials).decode()
         # a proxy from the environment would be asked for loopback addresses too
-        self._opener = build_opener(ProxyHandler({}))
+        verifying = HTTPSHandler(context=tls.context(tls.authorities(address)))
+        self._opener = build_opener(ProxyHandler({}), verifying)
 
     def __repr__(self) -> str:
         return f"Management({self.url!r}, user={self.user!r}, vhost={self.vhost!r})"

@@ -14,6 +14,7 @@ from typing import Any
 import amqp
 
 from reliable_tasks import failpoints
+from reliable_tasks.broker import tls
 from reliable_tasks.broker.connection import broker_address
 from reliable_tasks.broker.wire import NotEncodable, as_amqp
 from reliable_tasks.errors import (
@@ -191,7 +192,7 @@ class Publisher:
             userid=address.user,
             password=address.password,
             virtual_host=address.path,
-            ssl=address.scheme == "amqps",
+            ssl=tls.options(address),
             connect_timeout=self._deadline_seconds,
             read_timeout=self._deadline_seconds,
             write_timeout=self._deadline_seconds,

@@ -1,7 +1,7 @@
 """URLs of the broker and the database: parse, normalise, build from parts, mask."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 MASK = "***"
@@ -127,6 +127,11 @@ def mask_url(url: str) -> str:
         return _parse(url, ()).text(masked=True)
     except NotAnAddress:
         return MASK
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be seen by everybody: no password, no parameters."""
+    return replace(_parse(url, ()), password=None, query=()).text()
 
 
 def _parse(url: str, schemes: tuple[str, ...]) -> Address:

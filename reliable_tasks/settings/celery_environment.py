@@ -10,20 +10,29 @@ import hashlib
 import os
 from collections.abc import Mapping, MutableMapping
 
+from reliable_tasks.settings.addresses import without_password
 from reliable_tasks.settings.tree import Settings
 from reliable_tasks.settings.variables import CELERY_BROKER_URL, CELERY_RESULT_BACKEND, PUBLISHED
 
 
-def publish_celery_environment(settings: Settings, environ: MutableMapping[str, str] | None = None) -> None:
+def publish_celery_environment(
+    settings: Settings, environ: MutableMapping[str, str] | None = None, *, passwords: bool = True
+) -> None:
     """Write the resolved broker and result backend where Celery looks first.
+
+    Without passwords, what a program inherits or /proc shows holds none; the application must then put them
+    into its own connections, as ReliableCelery does.
 
     Call it when the application is made, before Celery's configuration is used. What an explicit
     `celery -b URL` said is already in the settings, so it survives. Child processes inherit the URLs, and
     PUBLISHED tells their `load_settings` that we wrote them.
     """
     target = os.environ if environ is None else environ
-    target[CELERY_BROKER_URL] = settings.broker.url_text()
-    target[CELERY_RESULT_BACKEND] = settings.database.result_backend_text()
+    for name, url in (
+        (CELERY_BROKER_URL, settings.broker.celery_url_text()),
+        (CELERY_RESULT_BACKEND, settings.database.result_backend_text()),
+    ):
+        target[name] = url if passwords else without_password(url)
     target[PUBLISHED] = f"{_digest(target[CELERY_BROKER_URL])}:{_digest(target[CELERY_RESULT_BACKEND])}"
 
 

@@ -18,6 +18,7 @@ from reliable_tasks.settings.variables import CELERY_BROKER_URL, CELERY_RESULT_B
 
 BROKER_PARTS = ("RABBITMQ_HOST", "RABBITMQ_PORT", "RABBITMQ_USER", "RABBITMQ_PASSWORD", "RABBITMQ_VHOST")
 DATABASE_PARTS = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD")
+_TLS_PORT = 5671
 _BROKER_URL = "RELIABLE_TASKS_BROKER_URL"
 _DATABASE_URL = "RELIABLE_TASKS_DATABASE_URL"
 _MANAGEMENT_URL = "RELIABLE_TASKS_MANAGEMENT_URL"
@@ -45,6 +46,7 @@ def find_broker(reader: Reader) -> Found | None:
     address = _parsed(reader, parse_broker, url, origin, "amqp://user:password@host:5672/vhost")
     if address is None:
         return None
+    reader.in_effect("RABBITMQ_TLS", str(int(address.scheme == "amqps")), origin)
     parts = (address.host, str(address.port), address.user, address.password, address.path)
     for name, part in zip(BROKER_PARTS, parts, strict=True):
         reader.in_effect(name, part, origin)
@@ -118,7 +120,11 @@ def _refuse_split_broker(reader: Reader) -> None:
 
 def _broker_from_parts(reader: Reader) -> Found:
     host, port, user, password, vhost = (reader.value(name) or "" for name in BROKER_PARTS)
-    address = Address("amqp", host, int(port), user, password, vhost)
+    over_tls = reader.value("RABBITMQ_TLS") == "1"
+    if over_tls and reader.origins["RABBITMQ_PORT"] == DEFAULT:
+        port = str(_TLS_PORT)
+        reader.in_effect("RABBITMQ_PORT", port, DEFAULT)
+    address = Address("amqps" if over_tls else "amqp", host, int(port), user, password, vhost)
     origin = ", ".join(reader.given(*BROKER_PARTS)) or DEFAULT
     reader.in_effect(_BROKER_URL, address.text(), "from RABBITMQ_*" if origin != DEFAULT else DEFAULT)
     return Found(address, origin)

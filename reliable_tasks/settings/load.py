@@ -13,6 +13,7 @@ from reliable_tasks.settings.endpoints import Found, find_broker, find_database,
 from reliable_tasks.settings.layers import ENV_FILE, Problem, read_layers
 from reliable_tasks.settings.reader import DEFAULT, Reader
 from reliable_tasks.settings.signing import NotKeys, parse_keys
+from reliable_tasks.settings.tls import broker_over_tls, database_over_tls, plaintext
 from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings, SigningSettings
 from reliable_tasks.settings.variables import VARIABLES
 
@@ -67,9 +68,15 @@ def _resolve(reader: Reader) -> Settings | None:
     if broker is None or database is None:
         return None
     management = management_url(reader, broker)
+    production = reader.value("RELIABLE_TASKS_ENV") == "production"
+    broker, database = _over_tls(reader, broker, database, production)
     _check_failpoint(reader)
-    if reader.value("RELIABLE_TASKS_ENV") == "production":
+    if production:
         _refuse_unsafe_defaults(reader, broker)
+        allowed = frozenset(
+            (reader.value("RELIABLE_TASKS_PLAINTEXT_HOSTS") or "").replace(" ", "").split(",")
+        )
+        reader.problems.extend(plaintext(broker.address, database.address, management, allowed))
     state_dir = reader.value("RELIABLE_TASKS_STATE_DIR")
     return Settings(
         broker=BrokerSettings(url=SecretStr(broker.address.text()), management_url=management),
@@ -87,6 +94,15 @@ def _resolve(reader: Reader) -> Settings | None:
         shown=reader.shown(),
         origins=dict(reader.origins),
     )
+
+
+def _over_tls(reader: Reader, broker: Found, database: Found, production: bool) -> tuple[Found, Found]:
+    ca = reader.value("RELIABLE_TASKS_TLS_CA")
+    broker = Found(broker_over_tls(broker.address, ca), broker.origin)
+    database = Found(database_over_tls(database.address, ca, production=production), database.origin)
+    for name, found in (("RELIABLE_TASKS_BROKER_URL", broker), ("RELIABLE_TASKS_DATABASE_URL", database)):
+        reader.in_effect(name, found.address.text(), reader.origins[name])
+    return broker, database
 
 
 def _signing(reader: Reader) -> SigningSettings:

@@ -1,11 +1,13 @@
 """The settings as the rest of the program sees them: frozen, checked, secrets masked."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
-from reliable_tasks.settings.addresses import mask_url
+from reliable_tasks.settings.addresses import mask_url, parse_broker
+from reliable_tasks.settings.tls import CA_PARAMETER
 
 
 class _Frozen(BaseModel):
@@ -21,6 +23,11 @@ class BrokerSettings(_Frozen):
     def url_text(self) -> str:
         """amqp://user:password@host:port/vhost, percent-encoded."""
         return self.url.get_secret_value()
+
+    def celery_url_text(self) -> str:
+        """The same without the parameter that only we understand."""
+        address = parse_broker(self.url_text())
+        return replace(address, query=tuple(part for part in address.query if part[0] != CA_PARAMETER)).text()
 
     def url_shown(self) -> str:
         """The URL without its password, for messages."""

@@ -73,6 +73,14 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("RABBITMQ_VHOST", "text", "/", "Virtual host of the broker, as it is (not percent-encoded)."),
     Variable(
+        "RABBITMQ_TLS",
+        "choice",
+        "0",
+        "1: speak to the broker over TLS, on port 5671 unless RABBITMQ_PORT says otherwise; an amqps:// URL says the "
+        "same. Its certificate and its name are always verified.",
+        choices=("0", "1"),
+    ),
+    Variable(
         "RELIABLE_TASKS_BROKER_URL",
         "url",
         None,
@@ -109,6 +117,20 @@ VARIABLES: tuple[Variable, ...] = (
         None,
         "postgresql://user:password@host:port/database; overrides the DB_* parts.",
         holds_secret=True,
+    ),
+    Variable(
+        "RELIABLE_TASKS_TLS_CA",
+        "text",
+        None,
+        "PEM file with the authorities that certificates of broker, management API and Postgres are verified by; "
+        "else the system's. With it, Postgres must prove its name (sslmode=verify-full) unless its URL says otherwise.",
+    ),
+    Variable(
+        "RELIABLE_TASKS_PLAINTEXT_HOSTS",
+        "text",
+        None,
+        "Hosts that production may speak to without TLS, with commas between: only such as are reached by a network "
+        "inside one machine, for example containers of one compose file. Loopback needs no mention.",
     ),
     Variable("REDIS_HOST", "text", None, "Read and shown; unused while this version refuses Redis."),
     Variable("REDIS_PORT", "port", None, "Read and shown; unused while this version refuses Redis."),
