@@ -240,26 +240,6 @@ def test_everything_wrong_is_told_at_once() -> None:
     assert all(name in text for name in ("RABBITMQ_PORT", "DB_PORT", "CELERY_BROKER", "RELIABLE_TASKS_ENV"))
 
 
-def test_production_refuses_unsafe_defaults() -> None:
-    with pytest.raises(SettingError) as raised:
-        load_settings({"RELIABLE_TASKS_ENV": "production"})
-    assert "guest" in str(raised.value)
-    assert "database" in str(raised.value)
-    signed = {**DOCUMENT, "RELIABLE_TASKS_SIGNING_KEYS": "a:" + "A" * 43 + "="}
-    assert load_settings({**signed, "RELIABLE_TASKS_ENV": "production"}).env == "production"
-
-
-@pytest.mark.parametrize(
-    "off", [{}, {"RELIABLE_TASKS_SIGNING_KEYS": "a:" + "A" * 43, "RELIABLE_TASKS_SIGNING": "off"}]
-)
-def test_production_without_signing_is_refused_in_one_line_with_a_hint(off: dict[str, str]) -> None:
-    with pytest.raises(SettingError) as raised:
-        load_settings({**DOCUMENT, **off, "RELIABLE_TASKS_ENV": "production"})
-    assert "nobody has signed" in str(raised.value)
-    assert "\n" not in str(raised.value)
-    assert "openssl rand -base64 32" in raised.value.hint
-
-
 def test_no_secret_is_shown() -> None:
     names = {
         **DOCUMENT,
