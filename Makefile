@@ -24,6 +24,7 @@ test: ## All tests, on a private RabbitMQ and Postgres (ARGS="-k replay")
 .PHONY: fuzz
 fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inputs 50000")
 	@scripts/timed "make fuzz" $(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: test-brokers
 test-brokers: ## Tests on several releases of RabbitMQ, as root (BROKERS="4.0 4.3" ARGS="-k replay")
 	@scripts/timed "make test-brokers" $(BIN)/python scripts/test-brokers "$(BROKERS)" $(ARGS)
