@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.model.capabilities import Capabilities
@@ -16,10 +16,12 @@ _FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
 _OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
 
 
-# the same examples in every CI run: new ones are looked for where somebody watches
-settings.register_profile("ci", derandomize=True, deadline=None)
-if "CI" in os.environ:
-    settings.load_profile("ci")
+# how long an example takes says something of the machine; the same examples in every CI run: new ones are looked for
+# where somebody watches
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
