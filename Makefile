@@ -7,7 +7,7 @@ BROKERS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 .PHONY: setup
 setup: ## Install what is missing: RabbitMQ and Postgres programs (apt), .venv
@@ -20,6 +20,11 @@ demo: ## Pay real orders under kill -9 and restarts, count what was lost or doub
 .PHONY: test
 test: ## All tests, on a private RabbitMQ and Postgres (ARGS="-k replay")
 	@scripts/timed "make test" $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-javascript
+test-javascript: ## A JavaScript client sends tasks; needs node and npm, which setup does not install
+	@npm ci --prefix tests/foreign/javascript --ignore-scripts --no-audit --no-fund --silent
+	@scripts/timed "make test-javascript" $(BIN)/python -m pytest tests/foreign/test_javascript.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inputs 50000")
