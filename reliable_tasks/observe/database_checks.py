@@ -102,7 +102,7 @@ def _waiting(connection: Any) -> list[Check]:
             "G2",
             lapsed == 0,
             f"{lapsed} lapsed over a minute ago and nobody has taken them over",
-            "their messages are still with the broker or a worker: start workers",
+            "start workers, and `reliable-tasks services`, whose sweeper sends them again",
         ),
         noted("dead letters", f"{count} open{shown}", "reliable-tasks dead-letters list" if count else ""),
     ]

@@ -127,6 +127,20 @@ METRICS = (
         "Deliveries that ran nothing: the key was done, in use, or belongs to another payload.",
     ),
     Described(
+        "claims_lapsed",
+        GaugeMetricFamily,
+        "database",
+        (),
+        "External calls whose lease has been over for a minute, and that nobody has taken over.",
+    ),
+    Described(
+        "swept",
+        CounterMetricFamily,
+        "database",
+        (),
+        "Messages that the sweeper has sent again, since their executions were gone and nobody delivered them.",
+    ),
+    Described(
         "queue_messages_ready",
         GaugeMetricFamily,
         "broker",
@@ -207,6 +221,8 @@ class ReliableCollector(Collector):
             families["outbox_due_messages"].add_metric([], outbox["due"])
             families["outbox_lag_seconds"].add_metric([], outbox["lag"])
             families["outbox_refused_messages"].add_metric([], outbox["refused"])
+            families["claims_lapsed"].add_metric([], measurements.lapsed_claims(connection))
+            families["swept"].add_metric([], measurements.sent_again(connection))
             kinds = {**dict.fromkeys(SUPPRESSED_KINDS, 0), **dict(measurements.suppressed(connection))}
             for kind, count in kinds.items():
                 families["deliveries_suppressed"].add_metric([kind], count)

@@ -1,4 +1,4 @@
-"""The loops beside the workers: outbox relay and dead-letter collector."""
+"""The loops beside the workers: outbox relay, dead-letter collector and sweeper."""
 
 from reliable_tasks.services.running import LOOPS, run
 

@@ -1,14 +1,15 @@
 """The outbox relay: due rows to the broker in confirmed windows, deleted after the confirm."""
 
-from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from reliable_tasks import failpoints
 from reliable_tasks.broker.publisher import Publisher
+from reliable_tasks.services.leading import Leadership
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.leadership import Lead
 
 log = structlog.get_logger("reliable_tasks.relay")
 
@@ -29,11 +30,11 @@ class Relay:
     def __init__(self, engine: Any, publisher: Publisher) -> None:
         self._engine = engine
         self._publisher = publisher
-        self._leadership: Any = None
+        self._leadership = Leadership(engine, Lead.RELAY)
 
     def run_once(self) -> int:
         """Relay one window; returns how many messages were confirmed, 0 also while another relay leads."""
-        if not self._leads():
+        if not self._leadership.held():
             return 0
         with begin(self._engine) as connection:
             rows = outbox.due(connection, WINDOW)
@@ -61,27 +62,5 @@ class Relay:
 
     def close(self) -> None:
         """Give the lead to the next relay."""
-        if self._leadership is not None:
-            with suppress(Exception):
-                # back in the pool, its session would keep the lock
-                self._leadership.invalidate()
-                self._leadership.close()
-            self._leadership = None
+        self._leadership.give_up()
         self._publisher.close()
-
-    def _leads(self) -> bool:
-        if self._leadership is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            if not outbox.lead(connection):
-                connection.close()
-                return False
-            self._leadership = connection
-        try:
-            # a lost session has lost the lock as well
-            self._leadership.exec_driver_sql("SELECT 1")
-        except Exception:
-            with suppress(Exception):
-                self._leadership.invalidate()
-            self._leadership = None
-            raise
-        return True

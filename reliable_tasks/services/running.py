@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -12,6 +13,7 @@ from reliable_tasks.broker.publisher import Publisher
 from reliable_tasks.errors import SettingError
 from reliable_tasks.services.collector import Collector
 from reliable_tasks.services.relay import Relay
+from reliable_tasks.services.sweeper import Sweeper
 from reliable_tasks.settings import Settings
 from reliable_tasks.store.engine import create_engine
 
@@ -54,7 +56,17 @@ def _collector(settings: Settings, app: Any) -> Loop:
     )
 
 
-LOOPS: dict[str, Callable[[Settings, Any], Loop]] = {"relay": _relay, "collector": _collector}
+def _sweeper(settings: Settings, _app: Any) -> Loop:
+    return Sweeper(
+        create_engine(settings.database.url_text()), timedelta(seconds=settings.sweep_grace_seconds)
+    )
+
+
+LOOPS: dict[str, Callable[[Settings, Any], Loop]] = {
+    "relay": _relay,
+    "collector": _collector,
+    "sweeper": _sweeper,
+}
 
 
 def run(settings: Settings, app: Any, only: Sequence[str] | None = None) -> None:

@@ -87,6 +87,7 @@ def _resolve(reader: Reader) -> Settings | None:
         env=cast(Literal["development", "production"], reader.value("RELIABLE_TASKS_ENV") or "development"),
         topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
         results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
+        sweep_grace_seconds=int(reader.value("RELIABLE_TASKS_SWEEP_GRACE") or 0),
         state_dir=Path(state_dir) if state_dir else None,
         log_format=cast(
             Literal["console", "json", "celery"], reader.value("RELIABLE_TASKS_LOG_FORMAT") or "console"

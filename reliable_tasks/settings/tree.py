@@ -70,6 +70,7 @@ class Settings(_Frozen):
     env: Literal["development", "production"] = "development"
     topology: str = "topology:TOPOLOGY"
     results_expire_seconds: int = 0
+    sweep_grace_seconds: int = 60
     state_dir: Path | None = None
     log_format: Literal["console", "json", "celery"] = "console"
     shown: dict[str, str | None] = {}

@@ -175,6 +175,13 @@ VARIABLES: tuple[Variable, ...] = (
         "The largest body of a message: a larger one is not sent, and a dead letter when it comes.",
     ),
     Variable(
+        "RELIABLE_TASKS_SWEEP_GRACE",
+        "seconds",
+        "60",
+        "How long the lease of an external call must have been over, and seen so by the sweeper, before its message "
+        "is sent again: longer than the broker takes to deliver again what a dead worker has held.",
+    ),
+    Variable(
         "RELIABLE_TASKS_STATE_DIR",
         "text",
         None,

@@ -224,22 +224,6 @@ def finish(
     return changed.rowcount == 1
 
 
-def extend(connection: Connection, request: ClaimRequest, fence: int) -> bool:
-    """Heartbeat: honour the claim for another lease, by the database's clock; False when it is lost."""
-    changed = connection.execute(
-        update(claims)
-        .where(
-            claims.c.task_name == request.task_name,
-            claims.c.key == request.key,
-            claims.c.owner == request.owner,
-            claims.c.fence == fence,
-            claims.c.state == "running",
-        )
-        .values(lease_until=_now + request.lease)
-    )
-    return changed.rowcount == 1
-
-
 def count_crash(connection: Connection, request: ClaimRequest) -> int:
     """Count an execution that begins on a redelivered message: the one before may have died of it.
 

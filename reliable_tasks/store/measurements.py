@@ -131,8 +131,18 @@ def relay_leads(connection: Connection) -> bool:
 def lapsed_claims(connection: Connection) -> int:
     """Executions whose lease ended over a minute ago and that nobody has taken over."""
     query = """
-        SELECT count(*) FROM reliable_tasks.claims
-         WHERE state = 'running' AND lease_until < clock_timestamp() - interval '1 minute'
+        SELECT count(*) FROM reliable_tasks.leased_messages m
+          JOIN reliable_tasks.claims c ON c.task_name = m.task_name AND c.key = m.key
+         WHERE c.state = 'running' AND c.lease_until < clock_timestamp() - interval '1 minute'
+    """
+    return int(connection.execute(text(query)).scalar_one())
+
+
+def sent_again(connection: Connection) -> int:
+    """Messages that the sweeper has sent again."""
+    query = """
+        SELECT count(*) FROM reliable_tasks.operator_actions
+         WHERE actor = 'sweeper' AND action = 'task.sent_again'
     """
     return int(connection.execute(text(query)).scalar_one())
 

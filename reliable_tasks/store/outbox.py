@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.storable import storable_json
@@ -48,17 +48,10 @@ def add_after(connection: Connection, message: Message, delay: timedelta) -> Non
     connection.execute(insert(outbox).values({**row_of(message), "due_at": _now + delay}))
 
 
-def lead(connection: Connection, shard: int = 0) -> bool:
-    """Become the one relay of the shard, for as long as this session lives."""
-    return bool(
-        connection.execute(text("SELECT pg_try_advisory_lock(7411, :shard)"), {"shard": shard}).scalar()
-    )
-
-
 def due(connection: Connection, limit: int) -> list[tuple[int, Message]]:
     """The oldest due messages with their row ids."""
     query = select(outbox).where(outbox.c.due_at <= _now).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
-    return [(row["id"], _message(row)) for row in connection.execute(query).mappings()]
+    return [(row["id"], message_of(row)) for row in connection.execute(query).mappings()]
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:
@@ -109,7 +102,8 @@ def next_due(connection: Connection) -> datetime | None:
     return found
 
 
-def _message(row: Any) -> Message:
+def message_of(row: Any) -> Message:
+    """The message that a row holds."""
     return Message(
         task_id=row["task_id"],
         task_name=row["task_name"],

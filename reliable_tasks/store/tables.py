@@ -68,6 +68,19 @@ claims = Table(
     postgresql_with={"fillfactor": "75"},
 )
 
+leased_messages = Table(
+    "leased_messages",
+    metadata,
+    Column("task_name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("task_id", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("properties", JSONB, nullable=False),
+    Column("priority", SmallInteger),
+)
+
 task_ids = Table(
     "task_ids",
     metadata,

@@ -1,6 +1,6 @@
 """A delivery as the pool gets it, and what verifying and decoding make of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,12 @@ class Delivery:
             properties={name: value for name, value in properties.items() if value is not None},
             priority=self.request.get("rt_priority"),
         )
+
+    def message_begun(self) -> Message:
+        """The same once its task has begun, whose time is over no more: what it did must not end as `expired`."""
+        message = self.message()
+        headers = {name: value for name, value in message.headers.items() if name not in ("expires", "eta")}
+        return replace(message, headers=headers)
 
 
 def delivery_of(

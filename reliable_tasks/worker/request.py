@@ -97,8 +97,9 @@ class ReliableRequest(Request):
         """As Celery's; but an operator who replays a task wants it run.
 
         With signing on, the pool decides it, after verifying: a forged message would end the true one of its id.
+        And for an external task, whose claim knows whether its call has begun.
         """
-        if self.app.runtime.signer.on or replay_number(self.request_dict):
+        if self.app.runtime.signer.on or self._external or replay_number(self.request_dict):
             return None
         return bool(super().maybe_expire())
 

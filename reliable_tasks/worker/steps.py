@@ -16,7 +16,7 @@ from reliable_tasks import failpoints
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
-from reliable_tasks.store import attempts, claims, results
+from reliable_tasks.store import attempts, claims, leases, results
 from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage, waiting_at_most
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.worker.call import Call, Delivery
@@ -62,6 +62,9 @@ class ShortTransactions:
                 if verdict.takeover:
                     attempts.add(connection, lost_attempt(call, verdict.attempt - 1))
                 self._say_running(connection, call, verdict)
+                if call.key is not None:
+                    message = self.runtime.signer.sign_again(call.delivery.message_begun(), now())
+                    leases.keep(connection, call.task.name, call.key, message)
             return verdict
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -108,7 +111,7 @@ class ShortTransactions:
         while not stop.wait(self.request.lease.total_seconds() / 3):
             try:
                 with self.connection() as connection:
-                    if not claims.extend(connection, self.request, self.owned.fence):
+                    if not leases.extend(connection, self.request, self.owned.fence):
                         return
             except Exception as error:
                 log.warning("lease_not_extended", key=self.request.key, error=str(error))
@@ -120,7 +123,10 @@ class ShortTransactions:
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
         if call.expires_at is not None and worthless(call, database_now(connection)):
-            return Expired()
+            # a busy key's message that comes again is not marked as redelivered
+            begun = claims.in_doubt(connection, call.task.name, call.key, call.task_id)
+            if not begun:
+                return Expired()
         if call.options is None or call.key is None:
             return keyless(connection, call, state)
         self.request = claims.ClaimRequest(
@@ -181,6 +187,8 @@ class ShortTransactions:
                 raise Fenced(
                     f"another execution owns the key {self.request.key} now; what this one did is not recorded"
                 )
+            if not self.one_transaction:
+                leases.drop(connection, self.request.task_name, self.request.key)
         record(connection, delivery, outcome, self.request.key if self.request else None)
 
 

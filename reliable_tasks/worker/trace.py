@@ -9,10 +9,10 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
-from reliable_tasks.store import attempts
-from reliable_tasks.store.engine import begin, is_outage
+from reliable_tasks.store.engine import is_outage
 from reliable_tasks.worker.call import delivery_of
 from reliable_tasks.worker.delivery import process
+from reliable_tasks.worker.fenced import note_fenced
 from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.unrecorded import unrecorded
 
@@ -49,10 +49,8 @@ def trace(
             try:
                 settlement = process(app.runtime, task, delivery)
             except Fenced as reason:
-                # the owner of the key records its end; this delivery only says that it was there
                 logger.warning("Task %s[%s]: %s", task_name, task_id, reason.message)
-                with begin(app.runtime.engine) as connection:
-                    attempts.suppress(connection, task_id, task_name, None, "fenced")
+                note_fenced(app.runtime, delivery)
                 settlement = Settlement.ACK
             except Exception as error:
                 if is_outage(error):

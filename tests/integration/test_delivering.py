@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery.app.trace import build_tracer
@@ -12,12 +14,17 @@ from sqlalchemy import text
 
 from reliable_tasks import CallAgain, PermanentError, ReliableCelery, Retry, TaskContext
 from reliable_tasks.settings import load_settings
+from reliable_tasks.store import claims
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
+from reliable_tasks.worker.arguments import fingerprint
 from reliable_tasks.worker.trace import trace
 from tests.integration.applied_topology import TOPOLOGY
 
 CALLS: list[str] = []
+HOOKS: list[Callable[[str], None]] = []
+"""What happens meanwhile, in the call."""
+
 pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body")
 
 
@@ -56,6 +63,8 @@ def declare_others(app: Any, plain: Any) -> None:
     )
     def tell(ctx: TaskContext, order: str) -> str:
         CALLS.append(order)
+        for meanwhile in HOOKS:
+            meanwhile(order)
         ctx.enqueue(plain.s("sent"))
         return "told"
 
@@ -80,6 +89,7 @@ def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with begin(app.runtime.engine) as connection:
         connection.execute(text("CREATE TABLE effects (name text)"))
     CALLS.clear()
+    HOOKS.clear()
     app.finalize()
     for task in app.tasks.values():
         # as a pool process does when it starts
@@ -182,3 +192,32 @@ def test_a_failed_task_that_comes_again_is_no_dead_letter(app: Any) -> None:
         ["failed"],
         [],
     )
+
+
+def test_a_call_that_may_have_happened_does_not_end_as_expired(app: Any) -> None:
+    """Its worker died, its key was busy when it came again, and meanwhile its time was over."""
+    task_id = str(new_id())
+    request = claims.ClaimRequest(
+        "tell", "tell:a", fingerprint("tell", {"order": "a"}), task_id, uuid4(), timedelta(0), may_act=True
+    )
+    with begin(app.runtime.engine) as connection:
+        assert isinstance(claims.take(connection, request), claims.Owned)
+    deliver(app, "tell", "a", task_id=task_id, headers={"expires": "2020-01-01T00:00:00+00:00"})
+    assert states(app, "results") == ["succeeded"]
+
+
+def test_a_task_whose_key_another_has_taken_over_ends_as_its_duplicate(app: Any) -> None:
+    def overtaken(order: str) -> None:
+        if len(CALLS) == 1:
+            with begin(app.runtime.engine) as connection:
+                connection.execute(text("UPDATE reliable_tasks.claims SET lease_until = clock_timestamp()"))
+            deliver(app, "tell", "a")
+
+    HOOKS.append(overtaken)
+    first = str(new_id())
+    assert deliver(app, "tell", "a", task_id=first) == "ack"
+    assert states(app, "results") == ["running", "succeeded"]
+    (again,) = rows(app, f"SELECT * FROM reliable_tasks.outbox WHERE task_id = '{first}'")
+    assert deliver(app, "tell", task_id=first, body=bytes(again["body"])) == "ack"
+    assert states(app, "results") == ["duplicate", "succeeded"]
+    assert CALLS == ["a", "a"]  # it calls again, since it was told that it may
