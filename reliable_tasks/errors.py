@@ -24,6 +24,7 @@ ReliableTasksError
 |   +-- KeyConflict             RT401  same key, other payload
 |   +-- Fenced                  RT402  another execution owns the key now
 |   +-- UncertainEffect         RT404  an external call may have happened
+|   +-- KeyForgotten            RT409  sent before the time from which keys are kept
 |   +-- MessageRefused          RT405  a message that is not even looked into
 |       +-- Undecodable         RT403
 |       +-- Unsigned            RT406  without a signature, where one is required
@@ -159,6 +160,10 @@ class Fenced(ExecutionError):
 
 class UncertainEffect(ExecutionError):
     code = "RT404"
+
+
+class KeyForgotten(ExecutionError):
+    code = "RT409"
 
 
 class MessageRefused(ExecutionError):

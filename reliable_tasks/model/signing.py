@@ -8,19 +8,25 @@ both write it. Outside of it is what changes on the way: redelivery, x-death, x-
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from reliable_tasks.errors import BadSignature, Unsigned
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, REPLAY, Message
+from reliable_tasks.model.headers import moment
 from reliable_tasks.settings import SigningSettings
 
 SIGNATURE = "rt-signature"
 """The header: version, id of the key, seconds since 1970 at signing, HMAC-SHA256 in hex, between full stops."""
 
 VERSION = "v1"
+
+_LONGEST_TIME = 12
+"""Digits of seconds since 1970."""
 
 PROPERTIES = ("content_type", "content_encoding", "reply_to", "correlation_id")
 """The properties of AMQP that are signed, in this order."""
@@ -124,7 +130,7 @@ class Signer:
     def _is_right(self, given: Any, message: Message) -> bool:
         version, kid, issued_at = (str(given).split(".") + [""] * 3)[:3]
         key = next((key for key in self.keys if key.kid == kid), None)
-        if version != VERSION or key is None or not issued_at.isdecimal() or len(issued_at) > 12:
+        if version != VERSION or key is None or not issued_at.isdecimal() or len(issued_at) > _LONGEST_TIME:
             return False
         try:
             wanted = f"{VERSION}.{kid}.{int(issued_at)}.{_mac(key, canonical(message, kid, int(issued_at)))}"
@@ -166,6 +172,21 @@ def canonical(message: Message, kid: str, issued_at: int) -> bytes:
         allow_nan=False,
         separators=(",", ":"),
     ).encode()
+
+
+def sent_at(headers: Mapping[str, Any]) -> datetime | None:
+    """When a message was sent first, as far as its headers tell; retries and replays keep that time.
+
+    The older of both, where it was signed: a clock that is ahead must not make a message younger than it is.
+    """
+    times = []
+    with suppress(TypeError, ValueError, KeyError):
+        times.append(moment(headers[ENQUEUED_AT]))
+    issued_at = (str(headers.get(SIGNATURE) or "").split(".") + [""] * 3)[2]
+    if issued_at.isdecimal() and len(issued_at) <= _LONGEST_TIME:
+        with suppress(ValueError, OverflowError):
+            times.append(datetime.fromtimestamp(int(issued_at), UTC))
+    return min(times, default=None)
 
 
 def unverified_id(message: Message) -> str:

@@ -141,6 +141,13 @@ METRICS = (
         "Messages that the sweeper has sent again, since their executions were gone and nobody delivered them.",
     ),
     Described(
+        "key_watermark_timestamp_seconds",
+        GaugeMetricFamily,
+        "database",
+        (),
+        "The time up to which idempotency keys are forgotten, in seconds since 1970; 0 while all are kept.",
+    ),
+    Described(
         "queue_messages_ready",
         GaugeMetricFamily,
         "broker",
@@ -223,6 +230,7 @@ class ReliableCollector(Collector):
             families["outbox_refused_messages"].add_metric([], outbox["refused"])
             families["claims_lapsed"].add_metric([], measurements.lapsed_claims(connection))
             families["swept"].add_metric([], measurements.sent_again(connection))
+            families["key_watermark_timestamp_seconds"].add_metric([], measurements.key_watermark(connection))
             kinds = {**dict.fromkeys(SUPPRESSED_KINDS, 0), **dict(measurements.suppressed(connection))}
             for kind, count in kinds.items():
                 families["deliveries_suppressed"].add_metric([kind], count)

@@ -20,6 +20,10 @@ _NEVER_REPLAYED = {
     "uncertain": (
         "its call may have happened, and a replay could do it twice; ask the other side and settle it first"
     ),
+    "beyond_retention": (
+        "its key may be forgotten, and a replay could do it twice; find out from the effects whether it was done, "
+        "and send a new one if not"
+    ),
     "conflict": "its key belongs to another payload; compare both, then discard it or send it with a key of its own",
 }
 _STALE_HEADERS = ("expires", "eta")

@@ -58,7 +58,9 @@ def _collector(settings: Settings, app: Any) -> Loop:
 
 def _sweeper(settings: Settings, _app: Any) -> Loop:
     return Sweeper(
-        create_engine(settings.database.url_text()), timedelta(seconds=settings.sweep_grace_seconds)
+        create_engine(settings.database.url_text()),
+        timedelta(seconds=settings.sweep_grace_seconds),
+        timedelta(seconds=settings.key_retention_seconds),
     )
 
 

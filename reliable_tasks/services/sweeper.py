@@ -4,8 +4,11 @@ A worker that dies gives its messages back, and the broker delivers them again: 
 message can be gone, too, by a purged queue, a broker whose disk was lost, or a person's ack; then only the claim
 knows that a call was begun. Sending once more is harmless where the message was only slow: it has the same task id,
 and the claim lets one of both begin, which then finds the doubt that the lost execution has left.
+
+It also forgets keys that are older than their retention, and keeps the watermark that says so.
 """
 
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +16,7 @@ import structlog
 
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.services.leading import Leadership
-from reliable_tasks.store import actions, attempts, leases, outbox, results
+from reliable_tasks.store import actions, attempts, key_retention, leases, outbox, results
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.leadership import Lead
 from reliable_tasks.store.leases import Lapse, TakenBack
@@ -22,31 +25,37 @@ log = structlog.get_logger("reliable_tasks.sweeper")
 
 BATCH = 500
 
+FORGET_SECONDS = 60.0
+"""How often the watermark is moved, while there is little behind it."""
+
 
 class Sweeper:
     """One active sweeper per database, by an advisory lock.
 
     Args:
         grace: how long a lease must have been seen over before its message is sent again; none sends never.
+        retention: how long keys of ended tasks are kept; none keeps them for ever.
     """
 
     name = "sweeper"
     idle_seconds = 1.0
     batch = BATCH
 
-    def __init__(self, engine: Any, grace: timedelta) -> None:
+    def __init__(self, engine: Any, grace: timedelta, retention: timedelta = timedelta(0)) -> None:
         self._engine = engine
         self._grace = grace
+        self._retention = retention
+        self._forget_at = 0.0
         self._leadership = Leadership(engine, Lead.SWEEPER)
         self._seen: dict[Lapse, datetime] = {}
 
     def run_once(self) -> int:
-        """One pass; returns how many messages were sent again."""
+        """One pass; returns how many messages were sent again, or keys forgotten."""
         try:
             if not self._leadership.held():
                 self._seen = {}
                 return 0
-            return self._sweep()
+            return max(self._sweep(), self._forget())
         except BaseException:
             # the database was away from the workers, too, who could not extend their leases: they get a new grace
             self._seen = {}
@@ -64,6 +73,17 @@ class Sweeper:
         self._seen = {lapse: self._seen.get(lapse, now) for lapse in found}
         ripe = [lapse for lapse, since in self._seen.items() if now - since >= self._grace]
         return sum(self._send_again(lapse) for lapse in ripe)
+
+    def _forget(self) -> int:
+        if not self._retention or time.monotonic() < self._forget_at:
+            return 0
+        with begin(self._engine) as connection:
+            forgotten = key_retention.forget(connection, self._retention, BATCH)
+        if forgotten:
+            log.info("keys_forgotten", count=forgotten)
+        if forgotten < BATCH:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
+        return forgotten
 
     def _send_again(self, lapse: Lapse) -> bool:
         with begin(self._engine) as connection:

@@ -17,6 +17,7 @@ from reliable_tasks.settings.tls import broker_over_tls, database_over_tls, plai
 from reliable_tasks.settings.tree import BrokerSettings, DatabaseSettings, Settings, SigningSettings
 from reliable_tasks.settings.variables import VARIABLES
 
+_SHORTEST_RETENTION = 3600
 _MAKE_A_KEY = 'set RELIABLE_TASKS_SIGNING_KEYS_FILE; one key is: echo "2026-a:$(openssl rand -base64 32)"'
 
 
@@ -87,6 +88,7 @@ def _resolve(reader: Reader) -> Settings | None:
         env=cast(Literal["development", "production"], reader.value("RELIABLE_TASKS_ENV") or "development"),
         topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
         results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
+        key_retention_seconds=_key_retention(reader),
         sweep_grace_seconds=int(reader.value("RELIABLE_TASKS_SWEEP_GRACE") or 0),
         state_dir=Path(state_dir) if state_dir else None,
         log_format=cast(
@@ -95,6 +97,19 @@ def _resolve(reader: Reader) -> Settings | None:
         shown=reader.shown(),
         origins=dict(reader.origins),
     )
+
+
+def _key_retention(reader: Reader) -> int:
+    seconds = int(reader.value("RELIABLE_TASKS_KEY_RETENTION") or 0)
+    if 0 < seconds < _SHORTEST_RETENTION:
+        reader.problems.append(
+            Problem(
+                f"RELIABLE_TASKS_KEY_RETENTION ({reader.origins['RELIABLE_TASKS_KEY_RETENTION']}) is {seconds} s, "
+                "shorter than a message may be on its way",
+                f"give at least {_SHORTEST_RETENTION}, or 0 to keep keys for ever",
+            )
+        )
+    return seconds
 
 
 def _over_tls(reader: Reader, broker: Found, database: Found, production: bool) -> tuple[Found, Found]:

@@ -71,6 +71,8 @@ class Settings(_Frozen):
     topology: str = "topology:TOPOLOGY"
     results_expire_seconds: int = 0
     sweep_grace_seconds: int = 60
+    key_retention_seconds: int = 90 * 24 * 3600
+    """How long keys of ended tasks are kept; 0 is for ever."""
     state_dir: Path | None = None
     log_format: Literal["console", "json", "celery"] = "console"
     shown: dict[str, str | None] = {}

@@ -175,6 +175,13 @@ VARIABLES: tuple[Variable, ...] = (
         "The largest body of a message: a larger one is not sent, and a dead letter when it comes.",
     ),
     Variable(
+        "RELIABLE_TASKS_KEY_RETENTION",
+        "seconds",
+        "7776000",
+        "How long idempotency keys of ended tasks are kept, at least 3600; 0 keeps them for ever. A message that was "
+        "sent longer ago and whose key is not known is a dead letter: longer than any message can wait in a queue.",
+    ),
+    Variable(
         "RELIABLE_TASKS_SWEEP_GRACE",
         "seconds",
         "60",

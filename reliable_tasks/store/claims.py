@@ -1,9 +1,6 @@
 """Claims: who may execute an idempotency key, and how it ended. Every statement runs at READ COMMITTED."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, TypeGuard
-from uuid import UUID
 
 from sqlalchemy import (
     Connection,
@@ -13,6 +10,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     literal,
     or_,
@@ -21,71 +19,36 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from reliable_tasks.store import key_retention
 from reliable_tasks.store.tables import claims
+from reliable_tasks.store.verdicts import (
+    BeyondRetention,
+    Busy,
+    ClaimRequest,
+    Closed,
+    Conflict,
+    Done,
+    Owned,
+    Verdict,
+)
+
+__all__ = [
+    "BeyondRetention",
+    "Busy",
+    "ClaimRequest",
+    "Closed",
+    "Conflict",
+    "Done",
+    "Owned",
+    "count_crash",
+    "discard",
+    "finish",
+    "get",
+    "in_doubt",
+    "take",
+]
 
 _now = func.clock_timestamp()
-
-
-@dataclass(frozen=True)
-class ClaimRequest:
-    """Who wants which key, for which payload and how long.
-
-    Args:
-        fingerprint: SHA-256 over task name and arguments; another value under the same key is a conflict.
-        replay: the message's replay number; a dead claim opens only for a higher one than it has seen.
-        may_act: the execution is about to call something outside.
-    """
-
-    task_name: str
-    key: str
-    fingerprint: bytes
-    task_id: str
-    owner: UUID
-    lease: timedelta
-    replay: int = 0
-    may_act: bool = False
-
-
-@dataclass(frozen=True)
-class Owned:
-    """The caller owns the key now. `may_have_acted`: an earlier attempt began a call and never said how it ended."""
-
-    fence: int
-    attempt: int
-    may_have_acted: bool
-    takeover: bool
-
-
-@dataclass(frozen=True)
-class Done:
-    """The key has succeeded, by the task `task_id`."""
-
-    task_id: str
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Another execution owns the key, until then unless it extends its lease."""
-
-    until: datetime
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """The key belongs to another payload, first sent as `task_id`."""
-
-    task_id: str
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The key has ended otherwise (dead, uncertain, failed, discarded) and only a replay opens it."""
-
-    state: str
-    task_id: str
-
-
-Verdict = Owned | Done | Busy | Conflict | Closed
 
 
 def _taking() -> Any:
@@ -118,12 +81,21 @@ def _taking() -> Any:
                 and_(claims.c.state == "dead", claims.c.replay < p["replay"]),
             ),
         ),
-    ).returning(claims.c.fence, claims.c.attempts)
+    ).returning(
+        claims.c.fence,
+        claims.c.attempts,
+        (
+            bindparam("p_sent_at", type_=claims.c.first_seen.type) < _now - literal(key_retention.SHORTEST)
+        ).label("old"),
+    )
 
 
 _TAKEN_AS_GIVEN = ("task_name", "key", "fingerprint", "task_id", "owner", "replay")
 _TAKE = _taking()
 _READ = select(claims).where(
+    claims.c.task_name == bindparam("p_task_name"), claims.c.key == bindparam("p_key")
+)
+_FORGET = delete(claims).where(
     claims.c.task_name == bindparam("p_task_name"), claims.c.key == bindparam("p_key")
 )
 _FINISH = (
@@ -147,12 +119,20 @@ _FINISH = (
 
 def take(connection: Connection, request: ClaimRequest) -> Verdict:
     """Claim the key, or say why not. Waits for another transaction's claim of the same key (lock_timeout)."""
+    while True:
+        verdict = _try_to_take(connection, request)
+        if verdict is not None:
+            return verdict
+        # met, and then forgotten: once more, as a key that is not known
+
+
+def _try_to_take(connection: Connection, request: ClaimRequest) -> Verdict | None:
     previous = _read(connection, request)
     if _refused_for_ever(previous, request):
         return _refusal(previous, request)  # nothing is written for it
     if previous is not None:
         # once more, locked: an execution that ended since the first look has said how, and is not a lost one
-        previous = connection.execute(_READ.with_for_update(), _place(request)).one()
+        previous = connection.execute(_READ.with_for_update(), _place(request)).one_or_none()
         if _refused_for_ever(previous, request):
             return _refusal(previous, request)
     taken = connection.execute(
@@ -166,19 +146,25 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
             "p_replay": request.replay,
             "p_may_act": int(request.may_act),
             "p_lease": request.lease,
+            "p_sent_at": request.sent_at,
         },
     ).one_or_none()
-    if taken is not None:
-        return Owned(
-            fence=taken.fence,
-            attempt=taken.attempts,
-            # of a claim that came and went since the look, what it left in doubt was not read
-            may_have_acted=bool(previous.may_have_acted) if previous is not None else taken.fence != 1,
-            takeover=previous is not None and previous.state == "running",
-        )
-    row = _read(connection, request)
-    assert row is not None  # the insert met it, and claims are never deleted while messages may come
-    return _refusal(row, request)
+    if taken is None:
+        row = _read(connection, request)
+        return _refusal(row, request) if row is not None else None
+    if taken.fence == 1 and taken.old and request.sent_at is not None:
+        # a look of its own, after the claim: see `key_retention`
+        mark = key_retention.watermark(connection)
+        if mark is not None and request.sent_at < mark:
+            connection.execute(_FORGET, _place(request))
+            return BeyondRetention(request.sent_at, mark)
+    return Owned(
+        fence=taken.fence,
+        attempt=taken.attempts,
+        # of a claim that came and went since the look, what it left in doubt was not read
+        may_have_acted=bool(previous.may_have_acted) if previous is not None else taken.fence != 1,
+        takeover=previous is not None and previous.state == "running",
+    )
 
 
 def _refused_for_ever(

@@ -147,5 +147,11 @@ def sent_again(connection: Connection) -> int:
     return int(connection.execute(text(query)).scalar_one())
 
 
+def key_watermark(connection: Connection) -> float:
+    """The time up to which keys are forgotten, in seconds since 1970; 0 when all are kept."""
+    query = "SELECT coalesce(max(extract(epoch FROM at)), 0) FROM reliable_tasks.key_watermark"
+    return float(connection.execute(text(query)).scalar_one())
+
+
 def _pairs(connection: Connection, query: str) -> list[tuple[str, int]]:
     return [(row[0], int(row[1])) for row in connection.execute(text(query))]

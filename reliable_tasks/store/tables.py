@@ -65,7 +65,16 @@ claims = Table(
     _time("first_seen", nullable=False, server_default=_now),
     CheckConstraint(_one_of("state", CLAIM_STATES), name="state"),
     CheckConstraint("state <> 'running' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", name="owned"),
+    Index("ix_claims_first_seen", "first_seen"),
     postgresql_with={"fillfactor": "75"},
+)
+
+key_watermark = Table(
+    "key_watermark",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    _time("at", nullable=False),
+    CheckConstraint("id = 1", name="one"),
 )
 
 leased_messages = Table(

@@ -7,7 +7,7 @@ from typing import Any
 from reliable_tasks.errors import ArgumentError, Oversize, Undecodable
 from reliable_tasks.model.envelope import Message, replay_number, without_history
 from reliable_tasks.model.headers import moment
-from reliable_tasks.model.signing import CameBy
+from reliable_tasks.model.signing import CameBy, sent_at
 from reliable_tasks.worker.arguments import fingerprint
 from reliable_tasks.worker.body import read_body
 from reliable_tasks.worker.options import TaskOptions
@@ -104,6 +104,10 @@ class Call:
     @property
     def task_id(self) -> str:
         return self.delivery.task_id
+
+    @property
+    def sent_at(self) -> datetime | None:
+        return sent_at(self.delivery.headers)
 
     @property
     def replay(self) -> int:

@@ -108,6 +108,7 @@ class Sender:
             expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
         self._refuse_oversize(message)
+        self._refuse_too_late(message, sent_at)
         _refuse_unreadable(message)
         self._sink()(self._runtime.signer.sign(message, sent_at))
 
@@ -118,6 +119,15 @@ class Sender:
                 f"task {message.task_name} has a body of {len(message.body)} bytes, the limit is {limit}",
                 hint="store the data and send its key; or raise RELIABLE_TASKS_MAX_BODY_BYTES for all who send "
                 "and all who execute",
+            )
+
+    def _refuse_too_late(self, message: Message, sent_at: datetime) -> None:
+        retention = self._runtime.settings.key_retention_seconds
+        if message.due_at and retention and message.due_at - sent_at >= timedelta(seconds=retention):
+            raise ArgumentError(
+                f"task {message.task_name} is to run at {message.due_at:%Y-%m-%d %H:%M} UTC, and keys are kept for "
+                f"{retention} s only: a copy of it could not be told from it any more",
+                hint="send it nearer to its time, or raise RELIABLE_TASKS_KEY_RETENTION for all programs",
             )
 
     def _sink(self) -> Sink:

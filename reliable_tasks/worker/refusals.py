@@ -7,10 +7,17 @@ from typing import Any
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 
-from reliable_tasks.errors import BadSignature, ExecutionError, KeyConflict, MessageRefused, Unsigned
+from reliable_tasks.errors import (
+    BadSignature,
+    ExecutionError,
+    KeyConflict,
+    KeyForgotten,
+    MessageRefused,
+    Unsigned,
+)
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import results
-from reliable_tasks.store.claims import Busy, Closed, Conflict, Done
+from reliable_tasks.store.claims import BeyondRetention, Busy, Closed, Conflict, Done
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement
@@ -35,22 +42,10 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
             return Outcome(suppressed="redelivered")
         case Expired():
             return _expired(call)
-        case Conflict(task_id=first):
-            error: ExecutionError = KeyConflict(
-                f"the key {call.key} belongs to another payload, first sent as task {first}",
-                hint="the sender reused a key: compare both payloads, then discard this one or correct its key",
-            )
-            return _dead(call, error, "conflict", suppressed="conflict")
-        case Closed(state=state, task_id=first):
-            if first == call.task_id:
-                # its rows are there; the broker has not got our answer the first time
-                answer = Settlement.ACK if state == TaskState.FAILED else Settlement.REJECT
-                return Outcome(answer, suppressed="redelivered")
-            error = ExecutionError(
-                f"the key {call.key} is {state} by task {first}",
-                hint=f"settle task {first} first, then replay this",
-            )
-            return _dead(call, error, f"key_{state}", suppressed="duplicate")
+        case Closed(state=state, task_id=first) if first == call.task_id:
+            # its rows are there; the broker has not got our answer the first time
+            answer = Settlement.ACK if state == TaskState.FAILED else Settlement.REJECT
+            return Outcome(answer, suppressed="redelivered")
         case Poison(owned=owned):
             error = ExecutionError(
                 f"executions of {f'the key {call.key}' if call.key else 'this task'} "
@@ -61,6 +56,31 @@ def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
             outcome.claim_state = (outcome.state or TaskState.DEAD).value
             outcome.may_have_acted = owned.may_have_acted
             return outcome
+    return _dead_by(call, verdict)
+
+
+def _dead_by(call: Call, verdict: Any) -> Outcome:
+    """The outcome of a delivery that will never have its key."""
+    match verdict:
+        case Conflict(task_id=first):
+            error: ExecutionError = KeyConflict(
+                f"the key {call.key} belongs to another payload, first sent as task {first}",
+                hint="the sender reused a key: compare both payloads, then discard this one or correct its key",
+            )
+            return _dead(call, error, "conflict", suppressed="conflict")
+        case BeyondRetention(sent_at=sent_at, watermark=watermark):
+            error = KeyForgotten(
+                f"it was sent at {sent_at:%Y-%m-%d %H:%M} UTC, and keys from before {watermark:%Y-%m-%d %H:%M} UTC "
+                f"are not kept: whether {call.key} was done cannot be told",
+                hint="find out from the effects themselves, then discard this one, and send a new one if it was not",
+            )
+            return _dead(call, error, "beyond_retention")
+        case Closed(state=state, task_id=first):
+            error = ExecutionError(
+                f"the key {call.key} is {state} by task {first}",
+                hint=f"settle task {first} first, then replay this",
+            )
+            return _dead(call, error, f"key_{state}", suppressed="duplicate")
     raise AssertionError(f"no refusal for {verdict!r}")
 
 

@@ -138,8 +138,15 @@ class ShortTransactions:
             lease=call.options.lease,
             replay=call.replay,
             may_act=call.options.effects is Effects.EXTERNAL,
+            sent_at=call.sent_at,
         )
         verdict = claims.take(connection, self.request)
+        if (
+            isinstance(verdict, claims.BeyondRetention)
+            and state is not None
+            and state["state"] == "succeeded"
+        ):
+            return Withdrawn()  # its key is forgotten, its result is not
         if isinstance(verdict, claims.Owned):
             self.owned = verdict
             if crashes > call.options.max_crashes:

@@ -13,8 +13,10 @@ from celery.exceptions import Ignore, Reject
 from sqlalchemy import text
 
 from reliable_tasks import CallAgain, PermanentError, ReliableCelery, Retry, TaskContext
+from reliable_tasks.errors import ArgumentError
+from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from reliable_tasks.settings import load_settings
-from reliable_tasks.store import claims
+from reliable_tasks.store import claims, key_retention
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.worker.arguments import fingerprint
@@ -221,3 +223,35 @@ def test_a_task_whose_key_another_has_taken_over_ends_as_its_duplicate(app: Any)
     assert deliver(app, "tell", task_id=first, body=bytes(again["body"])) == "ack"
     assert states(app, "results") == ["duplicate", "succeeded"]
     assert CALLS == ["a", "a"]  # it calls again, since it was told that it may
+
+
+def test_a_message_whose_key_is_forgotten_is_a_dead_letter_and_not_replayed(app: Any) -> None:
+    with begin(app.runtime.engine) as connection:
+        key_retention.forget(connection, timedelta(days=30), 10)
+    old = {"rt-enqueued-at": "2020-01-01T00:00:00+00:00"}
+    assert deliver(app, "pay", "a", headers=old) == "reject"
+    (letter,) = rows(app, "SELECT * FROM reliable_tasks.dead_letters")
+    assert letter["reason"] == "beyond_retention"
+    assert "2020-01-01 00:00 UTC" in letter["exception_message"]
+    assert rows(app, "SELECT * FROM effects") == []
+    known = Known(queue=lambda _queue: True, task=lambda _task: True)
+    (done,) = replay(app.runtime.engine, [letter["id"]], Operator("ann"), known)
+    assert (done.outcome, "forgotten" in str(done.detail)) == ("refused", True)
+
+
+def test_a_task_that_has_succeeded_is_no_dead_letter_when_its_key_is_forgotten(app: Any) -> None:
+    task_id, old = str(new_id()), {"rt-enqueued-at": "2020-01-01T00:00:00+00:00"}
+    assert deliver(app, "pay", "a", task_id=task_id, headers=old) == "ack"
+    with begin(app.runtime.engine) as connection:
+        connection.execute(text("UPDATE reliable_tasks.claims SET first_seen = '2020-01-01'"))
+        assert key_retention.forget(connection, timedelta(days=30), 10) == 1
+    assert deliver(app, "pay", "a", task_id=task_id, headers=old) == "ack"
+    assert (states(app, "results"), states(app, "dead_letters")) == (["succeeded"], [])
+    assert len(rows(app, "SELECT * FROM effects")) == 1
+
+
+def test_a_task_due_later_than_keys_are_kept_is_refused_where_it_is_sent(app: Any) -> None:
+    with pytest.raises(ArgumentError, match="keys are kept for 7776000 s only"):
+        app.tasks["plain"].apply_async(countdown=91 * 24 * 3600)
+    app.tasks["plain"].apply_async(countdown=89 * 24 * 3600)
+    assert sent(app) == ["plain[]"]

@@ -277,3 +277,9 @@ def test_the_management_api_is_guessed_only_on_standard_ports(
     environ: dict[str, str], wanted: str | None
 ) -> None:
     assert load_settings(environ).broker.management_url == wanted
+
+
+def test_a_retention_shorter_than_a_message_s_way_is_refused() -> None:
+    with pytest.raises(SettingError, match="is 60 s"):
+        load_settings({"RELIABLE_TASKS_KEY_RETENTION": "60"})
+    assert load_settings({"RELIABLE_TASKS_KEY_RETENTION": "0"}).key_retention_seconds == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reliable_tasks.errors import BadSignature, Unsigned
-from reliable_tasks.model.envelope import Message
+from reliable_tasks.model.envelope import ENQUEUED_AT, Message
 from reliable_tasks.model.signing import (
     HEADERS,
     PROPERTIES,
@@ -19,6 +19,7 @@ from reliable_tasks.model.signing import (
     Key,
     Signer,
     Signing,
+    sent_at,
     unverified_id,
 )
 from reliable_tasks.settings.signing import NotKeys, parse_keys
@@ -174,3 +175,20 @@ def test_what_is_no_key_is_refused_without_being_shown(text: str, why: str) -> N
     with pytest.raises(NotKeys, match=why) as refused:
         parse_keys(text)
     assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ({}, None),
+        ({ENQUEUED_AT: "2026-01-01T10:00:00"}, "2026-01-01T10:00:00+00:00"),
+        ({ENQUEUED_AT: "nonsense"}, None),
+        ({SIGNATURE: "v1.a.1767261600.00"}, "2026-01-01T10:00:00+00:00"),
+        ({SIGNATURE: "v1.a.999999999999.00"}, None),
+        ({ENQUEUED_AT: "2026-01-02T00:00:00", SIGNATURE: "v1.a.1767261600.00"}, "2026-01-01T10:00:00+00:00"),
+        ({ENQUEUED_AT: "2025-01-02T00:00:00", SIGNATURE: "v1.a.1767261600.00"}, "2025-01-02T00:00:00+00:00"),
+    ],
+)
+def test_a_message_is_as_old_as_the_older_of_its_times(headers: dict[str, str], sent: str | None) -> None:
+    found = sent_at(headers)
+    assert (found.isoformat() if found else None) == sent
