@@ -23,7 +23,7 @@ from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import around_commit, execute_in
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
-from reliable_tasks.worker.publishing import Sender, due_time, redirect
+from reliable_tasks.worker.publishing import Sender, due, redirect
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
@@ -187,11 +187,11 @@ class ReliableCelery(Celery):
         """
         names = ("countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires")
         options.update(zip(names, positional, strict=False))
-        due_at = due_time(options.pop("eta", None), options.pop("countdown", None))
+        when = due(options.pop("eta", None), options.pop("countdown", None))
         options.pop("producer", None)
         options.pop("connection", None)
         options["task_id"] = options.get("task_id") or str(new_id())
-        sender = Sender(self.runtime, due_at)
+        sender = Sender(self.runtime, when)
         try:
             return super().send_task(name, args, kwargs, producer=sender, **options)
         except QueueNotFound as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
+from reliable_tasks.model.shape import Topology
 from reliable_tasks.testing.names import session_prefix
 from tests.integration.applied_topology import TOPOLOGY, applied
 from tests.programs import Done, Process, program, python
@@ -64,13 +65,16 @@ class Deployment:
             yield process
 
 
-def deployment_on(stack: Stack, broker_url: str, database_url: str, place: Path) -> Deployment:
-    """This repository's topology on an empty vhost, beside a migrated database."""
-    applied(TOPOLOGY, Management(stack.management_url, broker_url), broker_url)
+def deployment_on(
+    stack: Stack, broker_url: str, database_url: str, place: Path, shape: Topology = TOPOLOGY
+) -> Deployment:
+    """A topology, by default this repository's, on an empty vhost, beside a migrated database."""
+    applied(shape, Management(stack.management_url, broker_url), broker_url)
     return Deployment(broker_url, stack.management_url, database_url, place)
 
 
-def new_deployment(stack: Stack, template: str, place: Path) -> Deployment:
+def new_deployment(stack: Stack, template: str, place: Path, shape: Topology = TOPOLOGY) -> Deployment:
     """A deployment for more than one test; it is removed with the session's other databases and vhosts."""
     name = f"{session_prefix()}deployment_{secrets.token_hex(4)}"
-    return deployment_on(stack, stack.create_vhost(name), stack.create_database(name, template), place)
+    broker_url, database_url = stack.create_vhost(name), stack.create_database(name, template)
+    return deployment_on(stack, broker_url, database_url, place, shape)

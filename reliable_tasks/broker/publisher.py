@@ -58,6 +58,7 @@ class Publisher:
         self._returned: set[str] = set()
         self._ids: dict[int, str] = {}
         self._outcomes: list[PublishError | None] = []
+        self._nacked = False
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def publish(self, message: Message) -> None:
@@ -97,6 +98,7 @@ class Publisher:
         """One window; and the broker's refusal, when it has closed the channel because of a message."""
         self._ensure_channel()
         self._outcomes = [PublishUnconfirmed(_unknown(message)) for message in messages]
+        self._nacked = False
         refusal: Exception | None = None
         try:
             for index, message in enumerate(messages):
@@ -114,7 +116,8 @@ class Publisher:
             # a late ack would be taken for the confirm of another window's message
             self._discard()
             raise
-        if self._open:
+        if self._open or self._nacked:
+            # seen on 3.10: what a full queue has refused once, it goes on refusing on this channel, limit or not
             self._discard()
         return self._outcomes, refusal
 
@@ -244,6 +247,7 @@ class Publisher:
             self._returned.clear()
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
+        self._nacked = True
         for one, index in self._settled(tag, multiple):
             self._outcomes[index] = PublishRefused(
                 f"the broker refused task {self._ids.pop(one)}",

@@ -1,7 +1,7 @@
 """A message as it travels: where to, the bytes, the properties; and the headers that are ours."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 REPLAY = "rt-replay"
@@ -31,7 +31,8 @@ class Message:
         task_id: Celery's id, any string.
         queue: the declared queue's name, for people and results; routing goes by exchange and routing_key.
         properties: content_type, content_encoding, priority (of the broker), reply_to, correlation_id.
-        due_at: not before this time; None is at once.
+        due_at: not before this time.
+        delay: not before so long after it was written, by the database's clock. Without both it is due at once.
         expires_at: worthless after this time; None is never.
     """
 
@@ -45,6 +46,7 @@ class Message:
     properties: dict[str, Any] = field(default_factory=dict)
     priority: int | None = None
     due_at: datetime | None = None
+    delay: timedelta | None = None
     expires_at: datetime | None = None
 
     @property

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, select, update
 
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.storable import storable_json
 from reliable_tasks.store.tables import outbox
 
 _now = func.clock_timestamp()
+_LATER = insert(outbox).values(due_at=_now + bindparam("delay", type_=Interval()))
 
 
 def row_of(message: Message) -> dict[str, Any]:
@@ -34,18 +35,17 @@ def row_of(message: Message) -> dict[str, Any]:
 
 def insert_statement(message: Message) -> Any:
     """The INSERT of one message, for a caller with a session of its own (AsyncSession, too)."""
-    return insert(outbox).values(**row_of(message))
+    delayed = {} if message.delay is None else {"due_at": _now + message.delay}
+    return insert(outbox).values(**row_of(message), **delayed)
 
 
 def add(connection: Connection, messages: Iterable[Message]) -> None:
     """Write messages in the caller's transaction: they are sent only if it commits."""
     for message in messages:
-        connection.execute(insert(outbox), row_of(message))
-
-
-def add_after(connection: Connection, message: Message, delay: timedelta) -> None:
-    """Write a message that is due `delay` from now, by the database's clock."""
-    connection.execute(insert(outbox).values({**row_of(message), "due_at": _now + delay}))
+        if message.delay is None:
+            connection.execute(insert(outbox), row_of(message))
+        else:
+            connection.execute(_LATER, {**row_of(message), "delay": message.delay})
 
 
 def due(connection: Connection, limit: int) -> list[tuple[int, Message]]:

@@ -31,7 +31,7 @@ def keyless(connection: Any, call: Call, state: dict[str, Any] | None) -> Owned 
     return owned
 
 
-def lost_attempt(call: Call, attempt: int) -> dict[str, Any]:
+def lost_attempt(call: Call, attempt: int, fence: int | None = None) -> dict[str, Any]:
     """The row of an execution that died with its worker: written by the next one."""
     return {
         "task_id": call.task_id,
@@ -39,5 +39,6 @@ def lost_attempt(call: Call, attempt: int) -> dict[str, Any]:
         "idempotency_key": call.key,
         "attempt": attempt,
         "replay": call.replay,
+        "fence": fence,
         "state": "lost",
     }

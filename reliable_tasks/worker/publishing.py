@@ -8,6 +8,7 @@ all others are published with a confirm, or wait in the outbox when they are due
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,10 +51,10 @@ class _NoConnection:
 class Sender:
     """Stands in for kombu's Producer: makes a Message of what Celery publishes and gives it to the right sink."""
 
-    def __init__(self, runtime: Runtime, due_at: datetime | None) -> None:
+    def __init__(self, runtime: Runtime, due: "Due") -> None:
         self.connection = _NoConnection()
         self._runtime = runtime
-        self._due_at = due_at
+        self._due = due
 
     def publish(
         self,
@@ -104,7 +105,8 @@ class Sender:
                 **({"reply_to": reply_to} if reply_to else {}),
             },
             priority=priority or None,
-            due_at=self._due_at,
+            due_at=self._due.at,
+            delay=self._due.after,
             expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
         self._refuse_oversize(message)
@@ -146,12 +148,24 @@ def _refuse_unreadable(message: Message) -> None:
         raise ArgumentError(f"task {message.task_name} cannot be sent: {why.message}", hint=why.hint) from why
 
 
-def due_time(eta: datetime | str | None, countdown: float | None) -> datetime | None:
-    """When a message is due, aware UTC; None is at once. A naive eta is taken as UTC, as Celery does."""
+@dataclass(frozen=True)
+class Due:
+    """When a message may go: at a time, or so long after it was written; both None is at once."""
+
+    at: datetime | None = None
+    after: timedelta | None = None
+
+
+def due(eta: datetime | str | None, countdown: float | None) -> Due:
+    """What Celery's options mean. A naive eta is taken as UTC, as Celery does.
+
+    A countdown stays one until the database adds it to its own clock: by the clock of this machine, which may be
+    wrong, a retry could come an hour late.
+    """
     if countdown is not None and countdown > 0:
-        return datetime.now(UTC) + timedelta(seconds=float(countdown))
+        return Due(after=timedelta(seconds=float(countdown)))
     if eta is None:
-        return None
+        return Due()
     moment = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment if moment > datetime.now(UTC) else None
+    return Due(at=moment) if moment > datetime.now(UTC) else Due()

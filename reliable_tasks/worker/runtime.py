@@ -37,7 +37,7 @@ class Runtime:
 
     def send_now_or_when_due(self, message: Message) -> None:
         """Publish with a confirm; what is due later becomes an outbox row in a transaction of its own."""
-        if message.due_at is None:
+        if message.due_at is None and message.delay is None:
             self.publisher.publish(message)
             return
         with begin(self.engine) as connection:

@@ -60,7 +60,7 @@ class ShortTransactions:
             verdict = self._take(connection, call, crashes)
             if isinstance(verdict, claims.Owned):
                 if verdict.takeover:
-                    attempts.add(connection, lost_attempt(call, verdict.attempt - 1))
+                    attempts.add(connection, lost_attempt(call, verdict.attempt - 1, verdict.fence - 1))
                 self._say_running(connection, call, verdict)
                 if call.key is not None:
                     message = self.runtime.signer.sign_again(call.delivery.message_begun(), now())

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
 from sqlalchemy import text
 
-from reliable_tasks import CallAgain, PermanentError, ReliableCelery, Retry, TaskContext
+from reliable_tasks import CallAgain, PermanentError, ReliableCelery, Retry, TaskContext, TransientError
 from reliable_tasks.errors import ArgumentError
 from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from reliable_tasks.settings import load_settings
@@ -21,6 +21,7 @@ from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.worker.arguments import fingerprint
 from reliable_tasks.worker.trace import trace
+from tests.chaos.clock import wrong_by
 from tests.integration.applied_topology import TOPOLOGY
 
 CALLS: list[str] = []
@@ -45,6 +46,8 @@ def declare_tasks(app: Any) -> None:
             raise Ignore
         if end == "replace":
             raise pay.replace(plain.s("instead"))
+        if end == "again":
+            raise TransientError("the other side is busy")
         if end == "reject":
             raise Reject("not now", requeue=True)
         if end == "unstorable":
@@ -255,3 +258,12 @@ def test_a_task_due_later_than_keys_are_kept_is_refused_where_it_is_sent(app: An
         app.tasks["plain"].apply_async(countdown=91 * 24 * 3600)
     app.tasks["plain"].apply_async(countdown=89 * 24 * 3600)
     assert sent(app) == ["plain[]"]
+
+
+def test_a_retry_by_a_worker_whose_clock_is_an_hour_ahead_is_not_an_hour_late(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reliable_tasks.worker.publishing.datetime", wrong_by(timedelta(hours=1)))
+    assert deliver(app, "pay", "a", "again") == "ack"
+    (again,) = rows(app, "SELECT due_at FROM reliable_tasks.outbox")
+    assert again["due_at"] < datetime.now(UTC) + timedelta(minutes=1)

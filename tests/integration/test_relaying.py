@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from reliable_tasks.settings import Settings
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin
 from reliable_tasks.worker.runtime import Runtime
+from tests.chaos.broker_faults import full_queues
+from tests.deployment import Deployment
 from tests.integration.applied_topology import TOPOLOGY
 from tests.waiting import wait_until
 
@@ -110,3 +113,20 @@ def test_the_next_relay_leads_when_one_is_closed(engine: Any, relay: Relay, sett
         relay.close()
         # the server releases the lock when it has seen that the session is gone
         wait_until(lambda: second.run_once() == 1, "the second leads")
+
+
+def test_what_a_full_queue_has_refused_goes_out_when_its_limit_is_gone(
+    deployment: Deployment, engine: Any, relay: Relay, channel: Any
+) -> None:
+    def refused() -> bool:
+        write(engine, message(f"m{next(numbers)}"))
+        relay.run_once()
+        return bool(waiting(engine))
+
+    numbers = count()
+    with full_queues(deployment, "^default$"):
+        wait_until(refused, "the full queue refuses a message")
+    # nothing is taken out of it: nobody tells the channel that there is room again
+    wait_until(lambda: relay.run_once() or not waiting(engine), "it goes out")
+    assert waiting(engine) == []
+    assert taken(channel) == [f"m{number}" for number in range(next(numbers))]

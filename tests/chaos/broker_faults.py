@@ -1,0 +1,88 @@
+"""What is done to the broker of a run: full queues, missing bindings, a process that stands still."""
+
+import json
+import os
+import signal
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pika
+import pika.exceptions
+
+from reliable_tasks.broker.management import Management
+from reliable_tasks.dev import Stack
+from reliable_tasks.model.physical import Binding
+from reliable_tasks.settings.addresses import parse_broker
+from tests.deployment import Deployment
+
+_FULL = "full"
+
+
+@contextmanager
+def full_queues(around: Deployment, pattern: str) -> Iterator[None]:
+    """Queues of these names take nothing beyond a message or two."""
+    policy = {"pattern": pattern, "apply-to": "queues", "definition": {"max-length": 1}, "priority": 1}
+    _call(around, "PUT", policy)
+    try:
+        yield
+    finally:
+        _call(around, "DELETE", None)
+
+
+@contextmanager
+def without_bindings(around: Deployment, exchange: str) -> Iterator[None]:
+    """No message reaches a queue through this exchange."""
+    found = [
+        one
+        for one in Management(around.management_url, around.broker_url).live().bindings
+        if one.exchange == exchange
+    ]
+    _bind(around, found, "queue_unbind")
+    try:
+        yield
+    finally:
+        _bind(around, found, "queue_bind")
+
+
+@contextmanager
+def paused(stack: Stack) -> Iterator[None]:
+    """The broker's process stands still."""
+    server = stack._state.broker.server
+    assert server is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def ready(around: Deployment, queue: str) -> int:
+    """How many messages wait in a queue; 0 also for a level that this version of the broker has no queue for."""
+    with closing(pika.BlockingConnection(pika.URLParameters(around.broker_url))) as connection:
+        try:
+            return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+        except pika.exceptions.ChannelClosedByBroker:
+            return 0
+
+
+def _bind(around: Deployment, bindings: Sequence[Binding], method: str) -> None:
+    with closing(pika.BlockingConnection(pika.URLParameters(around.broker_url))) as connection:
+        channel = connection.channel()
+        for one in bindings:
+            getattr(channel, method)(one.queue, one.exchange, one.routing_key)
+
+
+def _call(around: Deployment, method: str, body: Any) -> None:
+    address = parse_broker(around.broker_url)
+    account = b64encode(f"{address.user}:{address.password}".encode()).decode()
+    request = Request(
+        f"{around.management_url}/api/policies/{quote(address.path, safe='')}/{_FULL}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Basic {account}", "Content-Type": "application/json"},
+    )
+    build_opener(ProxyHandler({})).open(request, timeout=30).close()

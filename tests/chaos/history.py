@@ -1,0 +1,36 @@
+"""A run's history: JSON lines that all its processes append to one file."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+HISTORY = "CHAOS_HISTORY"
+"""Environment variable: the file."""
+
+
+class History:
+    """Appends to the file; a line is one write, so that writers do not mix and a kill tears at most the last."""
+
+    def __init__(self, path: Path, by: str) -> None:
+        self.path = path
+        self._by = by
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def say(self, op: str, *, durable: bool = True, **fields: Any) -> None:
+        """Append one event; `durable` waits for the disk, as whoever was told "accepted" would expect."""
+        line = json.dumps({"at": time.time(), "by": self._by, "op": op, **fields}, default=str)
+        os.write(self._file, line.encode() + b"\n")
+        if durable:
+            os.fsync(self._file)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Everything that was said so far, by whomever."""
+        found = []
+        for line in self.path.read_text(errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue  # torn by a kill
+        return found

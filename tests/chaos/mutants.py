@@ -1,0 +1,210 @@
+"""Twelve seeded bugs, each one of the mistakes that this product exists to avoid: what a blind checker would let pass.
+
+The tests' application loads them into the processes of a run when an environment variable names one. The twelfth,
+dead-lettering at most once, is a mistake in the broker's shape and made by its scenario.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import amqp
+
+from reliable_tasks.broker.publisher import Publisher, _refused, _unknown
+from reliable_tasks.broker.wire import as_amqp
+from reliable_tasks.errors import PublishUnconfirmed
+from reliable_tasks.services.relay import WINDOW, Relay
+from reliable_tasks.store import attempts, claims, outbox, results
+from reliable_tasks.store.engine import begin
+from reliable_tasks.worker import publishing, recording, rows, trace
+from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.request import ReliableRequest
+from reliable_tasks.worker.unit import current_unit
+
+MUTANT = "CHAOS_MUTANT"
+"""Environment variable: the mutant's name; none is the product itself."""
+
+
+def ack_before_commit() -> None:
+    """The broker is told when the pool process begins, as Celery does by default."""
+    accepted = ReliableRequest.on_accepted
+
+    def on_accepted(self: Any, pid: int, time_accepted: float) -> None:
+        accepted(self, pid, time_accepted)
+        self._answer(Settlement.ACK)
+
+    ReliableRequest.on_accepted = on_accepted
+
+
+def no_unique_claim() -> None:
+    """Nobody asks whether the key was executed before."""
+    claims.take = lambda _connection, _request: claims.Owned(1, 1, may_have_acted=False, takeover=False)
+    claims.finish = lambda *_args, **_kwargs: True
+
+
+def no_fence() -> None:
+    """An execution records its end though another one has taken over."""
+    finish = claims.finish
+    claims.finish = lambda *args, **kwargs: finish(*args, **kwargs) or True
+
+
+def takeover_by_the_workers_clock() -> None:
+    """Whether a lease has ended is read from the clock of the machine that would like it to have ended."""
+    take = claims.take
+
+    def take_soon(connection: Any, request: claims.ClaimRequest) -> Any:
+        found = claims.get(connection, request.task_name, request.key)
+        if found and found["state"] == "running" and found["lease_until"] < rows.now():
+            connection.execute(
+                claims.claims.update()
+                .where(claims.claims.c.task_name == request.task_name, claims.claims.c.key == request.key)
+                .values(lease_until=datetime(2000, 1, 1, tzinfo=UTC))
+            )
+        return take(connection, request)
+
+    claims.take = take_soon
+
+
+def relay_deletes_before_the_confirm() -> None:
+    """The outbox row goes before the broker has said that it has the message."""
+
+    def run_once(self: Any) -> int:
+        if not self._leads():
+            return 0
+        with begin(self._engine) as connection:
+            due = outbox.due(connection, WINDOW)
+            outbox.remove(connection, [row_id for row_id, _message in due])
+        return len(self._publisher.publish_all([message for _row_id, message in due])) if due else 0
+
+    Relay.run_once = run_once  # type: ignore[method-assign]
+
+
+def not_mandatory() -> None:
+    """A message that reaches no queue is confirmed, and gone."""
+    connect = Publisher._connect
+
+    def connect_and_forget(self: Any) -> None:
+        connect(self)
+        publish = self._channel.basic_publish
+        self._channel.basic_publish = lambda *args, **kwargs: publish(*args, **{**kwargs, "mandatory": False})
+
+    Publisher._connect = connect_and_forget  # type: ignore[method-assign]
+
+
+def any_confirm() -> None:
+    """py-amqp's own way: whatever ack comes next is the confirm of this message, and a channel is kept after doubt."""
+
+    def publish_all(self: Any, messages: Any) -> list[Any]:
+        if self._channel is None:
+            self._connect()
+        return [publish(self, message) for message in messages]
+
+    def publish(self: Any, message: Any) -> Any:
+        route = self._route(message, self._capabilities)
+        try:
+            self._channel.basic_publish_confirm(
+                as_amqp(message, route), route.exchange, route.routing_key, mandatory=True,
+                confirm_timeout=self._deadline_seconds,
+            )  # fmt: skip
+        except amqp.exceptions.MessageNacked as error:
+            return _refused(message, error)
+        except TimeoutError:
+            return PublishUnconfirmed(_unknown(message))
+        return None
+
+    Publisher.publish_all = publish_all  # type: ignore[method-assign]
+
+
+def retry_from_the_body() -> None:
+    """The next attempt is published while this one is not recorded yet."""
+    _publish_at_once(lambda message, unit: message.task_id in unit.task_ids)
+
+
+def continuation_before_the_commit() -> None:
+    """What a task sends is published at once, whatever becomes of the task."""
+    _publish_at_once(lambda message, unit: message.task_id not in unit.task_ids)
+
+
+def _publish_at_once(chosen: Callable[[Any, Any], bool]) -> None:
+    sink_of = publishing.Sender._sink
+
+    def sink(self: Any) -> Any:
+        unit = current_unit.get()
+        if unit is None:
+            return sink_of(self)
+
+        def put(message: Any) -> None:
+            if chosen(message, unit):
+                self._runtime.send_now_or_when_due(replace(message, due_at=None, delay=None))
+            else:
+                unit.messages.append(message)
+
+        return put
+
+    publishing.Sender._sink = sink  # type: ignore[method-assign]
+
+
+def attempt_in_a_second_transaction() -> None:
+    """The history is written after the effect is committed."""
+    later = _after_the_commit()
+    recording.attempts = SimpleNamespace(
+        add=lambda _connection, values: later.append(lambda connection: attempts.add(connection, values)),
+        suppress=attempts.suppress,
+    )
+
+
+def result_outside_the_transaction() -> None:
+    """The result is written after the effect is committed."""
+    later = _after_the_commit()
+
+    def store(_connection: Any, *values: Any) -> bool:
+        later.append(lambda connection: results.store(connection, *values))
+        return True
+
+    recording.results = SimpleNamespace(**{**vars(results), "store": store})
+
+
+def _after_the_commit() -> list[Callable[[Any], Any]]:
+    """What is put into the list while a delivery is processed is done when it is committed, if it can be."""
+    later: list[Callable[[Any], Any]] = []
+    process = trace.process
+
+    def process_then(runtime: Any, task: Any, delivery: Any) -> Any:
+        later.clear()
+        settlement = process(runtime, task, delivery)
+        with suppress(Exception), begin(runtime.engine) as connection:
+            for write in later:
+                write(connection)
+        return settlement
+
+    trace.process = process_then
+    return later
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        ack_before_commit,
+        no_unique_claim,
+        no_fence,
+        takeover_by_the_workers_clock,
+        relay_deletes_before_the_confirm,
+        not_mandatory,
+        any_confirm,
+        retry_from_the_body,
+        continuation_before_the_commit,
+        attempt_in_a_second_transaction,
+        result_outside_the_transaction,
+    )
+}
+
+
+def install() -> None:
+    """Make this process a mutant, when the environment says so."""
+    name = os.environ.get(MUTANT)
+    if name:
+        MUTANTS[name]()
