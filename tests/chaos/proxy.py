@@ -107,6 +107,7 @@ class Proxy:
         self._faults: list[Fault] = []
         self._latency = (0.0, 0.0)
         self._refusing = False
+        self._refused = 0
         self._standing: Effect | None = None
 
     def __enter__(self) -> Self:
@@ -140,6 +141,10 @@ class Proxy:
         """Reset all connections, and each new one."""
         self._call(setattr, self, "_refusing", True)
         self.now(Effect.RESET)
+
+    def refused(self) -> int:
+        """How many new connections were refused so far."""
+        return int(self._call(lambda: self._refused))
 
     def heal(self) -> None:
         """Let pass what waits, and new connections; end what has lost bytes."""
@@ -206,6 +211,7 @@ class Proxy:
         link = Link(client, server)
         try:
             if self._refusing:
+                self._refused += 1
                 link.end(reset=True)
                 return
             await self._loop.sock_connect(server, self._target)

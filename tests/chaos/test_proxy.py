@@ -150,6 +150,7 @@ def test_a_proxy_that_refuses_lets_nobody_in_until_healed(publisher: Publisher, 
     broker.refuse()
     with pytest.raises(BrokerUnreachable):
         publisher.publish(message(1))
+    assert broker.refused() == 1
     broker.heal()
     publisher.publish(message(2))
 

@@ -1,0 +1,57 @@
+"""Runs the cells of a test module a few at a time, while pytest waits for one after the other."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+import pytest
+
+from reliable_tasks.dev import Stack
+from tests.deployment import Deployment, new_deployment
+
+AT_ONCE = 4
+"""Enough to be busy while others wait for a lease, on two processors."""
+
+Cell = TypeVar("Cell")
+Verdict = dict[str, Any]
+
+
+class Verdicts(Generic[Cell]):
+    """The verdicts of cells that were begun."""
+
+    def __init__(self, begun: dict[Cell, Future[Verdict]]) -> None:
+        self._begun = begun
+
+    def expect_green(self, cell: Cell) -> None:
+        """Wait for a cell's verdict; fails with the checker's table and the folder of logs and history."""
+        verdict = self._begun[cell].result()
+        assert not verdict["red"], f"{verdict['table']}\n{verdict['folder']}"
+
+
+def chosen_cells(request: pytest.FixtureRequest) -> list[Any]:
+    """The parameters `cell` of the tests of this module that were chosen to be run."""
+    items: list[Any] = [
+        item for item in request.session.items if getattr(item, "module", None) is request.module
+    ]
+    return [item.callspec.params["cell"] for item in items]
+
+
+def begun(
+    cells: list[Cell],
+    run: Callable[[Cell, Deployment], Verdict],
+    stack: Stack,
+    template: str,
+    folders: pytest.TempPathFactory,
+) -> Iterator[Verdicts[Cell]]:
+    """Begin all; each has a deployment of its own."""
+    copying = Lock()  # of a database that is a template, one at a time
+
+    def run_alone(cell: Cell) -> Verdict:
+        with copying:
+            around = new_deployment(stack, template, folders.mktemp("cell"))
+        return run(cell, around)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield Verdicts({cell: pool.submit(run_alone, cell) for cell in cells})
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,38 @@
+"""Both ways of one program, to the broker and to the database, through proxies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.engine import make_url
+
+from reliable_tasks.settings.addresses import parse_broker
+from tests.chaos.proxy import Proxy
+from tests.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Wires:
+    """The proxies, and the environment that leads a program through them."""
+
+    broker: Proxy
+    database: Proxy
+    environment: dict[str, str]
+
+
+@contextmanager
+def wires(around: Deployment, seed: int) -> Iterator[Wires]:
+    """Two proxies in front of a deployment's services."""
+    broker, database = parse_broker(around.broker_url), make_url(around.database_url)
+    assert broker.host
+    assert database.host
+    with (
+        Proxy("amqp", broker.host, broker.port or 5672, seed=seed) as to_broker,
+        Proxy("postgres", database.host, database.port or 5432, seed=seed) as to_database,
+    ):
+        url = database.set(port=to_database.port)
+        environment = {
+            "RELIABLE_TASKS_BROKER_URL": around.broker_url.replace(f":{broker.port}/", f":{to_broker.port}/"),
+            "RELIABLE_TASKS_DATABASE_URL": url.render_as_string(hide_password=False),
+        }
+        yield Wires(to_broker, to_database, environment)
