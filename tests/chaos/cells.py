@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
-
 from reliable_tasks.dev import Stack
 from reliable_tasks.failpoints import MARKS_VARIABLE, VARIABLE, parse
 from tests.chaos.provenance import SEED, provenance
@@ -106,19 +104,7 @@ def start(running: Run, program: str, variables: dict[str, str], *, per_second: 
 
 def _replay(running: Run, variables: dict[str, str], times: int) -> None:
     """An operator replays what is dead, after its cause is gone; and again, as often as it fails."""
-    with running.engine.begin() as connection:
-        connection.execute(text("DELETE FROM bank.closed"))
-    command = (
-        "-m",
-        "reliable_tasks.cli.main",
-        "dead-letters",
-        "replay",
-        "--all",
-        "--yes",
-        "-A",
-        f"{APP}:app",
-    )
+    running.open_accounts()
     for last in (*[False] * times, True):
-        done = running.around.python(*command, **running.environment(), **variables)
-        running.history.say("replay", returned=done.returncode, told=done.stderr)
+        done = running.replay("--all", **variables)
         assert bool(done.returncode) is not last, done.stderr

@@ -32,7 +32,7 @@ TABLES = {
     "results": "SELECT * FROM reliable_tasks.results",
     "claims": "SELECT * FROM reliable_tasks.claims",
     "attempts": "SELECT * FROM reliable_tasks.attempts ORDER BY id",
-    "dead": "SELECT *, headers::text AS head FROM reliable_tasks.dead_letters ORDER BY id",
+    "dead": "SELECT *, headers::text || properties::text AS head FROM reliable_tasks.dead_letters ORDER BY id",
     "outbox": "SELECT task_id, last_error FROM reliable_tasks.outbox",
     "suppressed": "SELECT kind, count(*) AS number FROM reliable_tasks.suppressed_deliveries GROUP BY kind",
     "effects": "SELECT * FROM bank.effect_log",
@@ -119,7 +119,7 @@ def no_effect_twice(f: Facts) -> Iterator[str]:
 
 
 def refused_left_nothing(f: Facts) -> Iterator[str]:
-    """C3: what was refused has left nothing; what is unknown is nowhere, or has come to an end."""
+    """C3: what was refused or cancelled has left nothing; what is unknown is nowhere, or has come to an end."""
     for task_id in sorted(f.refused):
         if task_id in f.results:
             yield f"{task_id} was refused and is {f.results[task_id]['state']}"
@@ -129,6 +129,10 @@ def refused_left_nothing(f: Facts) -> Iterator[str]:
     for task_id in sorted(f.unknown & set(f.results)):
         if f.results[task_id]["state"] in WAITING:
             yield f"{task_id}, unknown, is {f.results[task_id]['state']} after the drain"
+    for line in f.said("cancel"):
+        state = (f.results.get(line["id"]) or {}).get("state")
+        if line["outcome"] == "cancelled" and state != "cancelled":
+            yield f"{line['id']} was cancelled, as an operator was told, and is {state}"
 
 
 def money_conserved(f: Facts) -> Iterator[str]:

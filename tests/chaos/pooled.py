@@ -1,6 +1,6 @@
 """Runs the cells of a test module a few at a time, while pytest waits for one after the other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from reliable_tasks.dev import Stack
+from reliable_tasks.model.shape import Topology
 from tests.deployment import Deployment, new_deployment
+from tests.integration.applied_topology import TOPOLOGY
 
 AT_ONCE = 4
 """Enough to be busy while others wait for a lease, on two processors."""
 
-Cell = TypeVar("Cell")
+Cell = TypeVar("Cell", bound=Hashable)
 Verdict = dict[str, Any]
 
 
@@ -23,33 +25,40 @@ class Verdicts(Generic[Cell]):
     def __init__(self, begun: dict[Cell, Future[Verdict]]) -> None:
         self._begun = begun
 
-    def expect_green(self, cell: Cell) -> None:
+    def of(self, cell: Cell) -> Verdict:
+        """Wait for a cell's verdict."""
+        return self._begun[cell].result()
+
+    def expect_green(self, cell: Cell) -> Verdict:
         """Wait for a cell's verdict; fails with the checker's table and the folder of logs and history."""
-        verdict = self._begun[cell].result()
+        verdict = self.of(cell)
         assert not verdict["red"], f"{verdict['table']}\n{verdict['folder']}"
+        return verdict
 
 
-def chosen_cells(request: pytest.FixtureRequest) -> list[Any]:
-    """The parameters `cell` of the tests of this module that were chosen to be run."""
+def chosen(request: pytest.FixtureRequest, name: str = "cell") -> list[Any]:
+    """The parameters of this name of the tests of this module that were chosen to be run."""
     items: list[Any] = [
         item for item in request.session.items if getattr(item, "module", None) is request.module
     ]
-    return [item.callspec.params["cell"] for item in items]
+    found = [getattr(item, "callspec", None) for item in items]
+    return [spec.params[name] for spec in found if spec is not None and name in spec.params]
 
 
 def begun(
-    cells: list[Cell],
+    cells: Iterable[Cell],
     run: Callable[[Cell, Deployment], Verdict],
     stack: Stack,
     template: str,
     folders: pytest.TempPathFactory,
+    shape: Callable[[Cell], Topology] = lambda _cell: TOPOLOGY,
 ) -> Iterator[Verdicts[Cell]]:
     """Begin all; each has a deployment of its own."""
     copying = Lock()  # of a database that is a template, one at a time
 
     def run_alone(cell: Cell) -> Verdict:
         with copying:
-            around = new_deployment(stack, template, folders.mktemp("cell"))
+            around = new_deployment(stack, template, folders.mktemp("cell"), shape(cell))
         return run(cell, around)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -22,7 +22,7 @@ from tests.chaos.resting import Rest
 from tests.chaos.workload_plan import DATABASE_TASKS, EXTERNAL_TASKS
 from tests.chaos.workload_tables import Watch
 from tests.deployment import Deployment
-from tests.programs import ROOT
+from tests.programs import ROOT, Done
 from tests.waiting import wait_until
 
 APP = "tests.chaos.workload_app"
@@ -86,7 +86,7 @@ class Run:
 
     def start(self, name: str, argv: list[str], **variables: str) -> Program:
         """Start a program of this run."""
-        env = {**os.environ, **self._environment(), **variables}
+        env = {**os.environ, **self.environment(), **variables}
         program = self.programs[name] = Program(name, argv, env, self.folder)
         program.start()
         return program
@@ -122,11 +122,11 @@ class Run:
             log = self.folder / f"{name}.log"
             wait_until(lambda log=log: "ready." in log.read_text(errors="replace"), f"{log} says ready", 60)  # type: ignore[misc]
 
-    def start_producers(self, per_second: float = 1000.0) -> None:
+    def start_producers(self, per_second: float = 1000.0, **variables: str) -> None:
         """Begin to send."""
         for name in self.producers:
             plan = ["--plan", str(self.folder / f"{name}.plan"), "--per-second", str(per_second)]
-            self.start(name, ["tests.chaos.workload_producer", "--name", name, *plan])
+            self.start(name, ["tests.chaos.workload_producer", "--name", name, *plan], **variables)
 
     def all_sent(self) -> bool:
         """Whether the producers have tried everything."""
@@ -143,6 +143,18 @@ class Run:
         rest = Rest(self.engine, self.around.broker_url, self.history)
         quiet = rest.wait(stalled_seconds, limit_seconds)
         self.history.say("drained", seconds=time.monotonic() - begun, quiet=quiet, last=rest.last)
+
+    def open_accounts(self) -> None:
+        """Take away the cause of the dead letters that can be replayed: no account is closed any more."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM bank.closed")
+
+    def replay(self, *which: str, **variables: str) -> Done:
+        """What an operator does, who says which dead letters."""
+        command = ("reliable_tasks.cli.main", "dead-letters", "replay", *which, "--yes", "-A", f"{APP}:app")
+        done = self.around.python("-m", *command, **self.environment(), **variables)
+        self.history.say("replay", which=which, returned=done.returncode, told=done.stderr)
+        return done
 
     def judge(self, *options: str) -> dict[str, Any]:
         """The checker's verdict, from a process that knows nothing of us."""
@@ -164,7 +176,8 @@ class Run:
         """The pool processes of a worker."""
         return self.programs[name].children()
 
-    def _environment(self) -> Mapping[str, str]:
+    def environment(self) -> Mapping[str, str]:
+        """What leads a program into this run."""
         more = {
             HISTORY: str(self.history.path),
             "CHAOS_BANK": f"127.0.0.1:{self._port}",

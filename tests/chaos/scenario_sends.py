@@ -5,13 +5,18 @@ from typing import Any
 from tests.chaos.workload_plan import SHARES, plan
 
 Sends = list[dict[str, Any]]
+SEED = 7
 LEASE_SECONDS = 1.0
 
 
 def only(*kinds: str, count: int, **more: Any) -> Sends:
     """A plan of these kinds, besides plain transfers."""
     return plan(
-        7, count, leave_out=tuple(kind for kind in SHARES if kind not in kinds), lease=LEASE_SECONDS, **more
+        SEED,
+        count,
+        leave_out=tuple(kind for kind in SHARES if kind not in kinds),
+        lease=LEASE_SECONDS,
+        **more,
     )
 
 

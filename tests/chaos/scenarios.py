@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.model.shape import Topology
 from tests.chaos import scenario_faults as faults
+from tests.chaos.mutants import MUTANT
+from tests.chaos.provenance import provenance
 from tests.chaos.running import Run
 from tests.chaos.scenario_sends import (
     LEASE_SECONDS,
+    SEED,
     Sends,
     around_a_pause,
     charged_twice,
@@ -16,6 +20,8 @@ from tests.chaos.scenario_sends import (
     only,
     second_later,
 )
+from tests.chaos.workload_plan import LEASE
+from tests.deployment import Deployment
 from tests.integration.applied_topology import TOPOLOGY
 
 _FAILING = ("repeated", "reused", "unfunded", "flaky", "rolled_back")
@@ -30,7 +36,6 @@ class Scenario:
         events: what must have happened, or the run proves nothing.
         patience: seconds without any change after which nothing more is waited for; longer than any pause of the
             product in this run: retries, busy keys, what the relay puts off, a pool that finds a process lost.
-        shape: of the broker, for a mutant.
     """
 
     sends: Callable[[], Sends]
@@ -38,17 +43,6 @@ class Scenario:
     events: tuple[str, ...] = ()
     lease: float = LEASE_SECONDS
     patience: float = 6.0
-    shape: Callable[[str], Topology] = lambda _mutant: TOPOLOGY
-
-
-def _at_most_once(mutant: str) -> Topology:
-    if mutant != "dead_letters_at_most_once":
-        return TOPOLOGY
-    queues = tuple(
-        replace(queue, dead_letter=replace(queue.dead_letter, strategy="at-most-once"))
-        for queue in TOPOLOGY.queues
-    )
-    return replace(TOPOLOGY, queues=queues)
 
 
 SCENARIOS = {
@@ -68,7 +62,7 @@ SCENARIOS = {
     "bindings are gone": Scenario(lambda: only(count=12), faults.bindings_gone),
     "the broker stands still": Scenario(around_a_pause, faults.late_confirm, ("unknown",)),
     "dead-letter queues are gone": Scenario(
-        lambda: only("unfunded", count=8), faults.dead_letter_queues_gone, ("dead",), shape=_at_most_once
+        lambda: only("unfunded", count=8), faults.dead_letter_queues_gone, ("dead",)
     ),
     "a commit is refused": Scenario(lambda: only("flaky", count=6), faults.refused_commit, ("dead",)),
     "a process is killed after its commit": Scenario(
@@ -76,18 +70,70 @@ SCENARIOS = {
     ),
 }
 
+AT_MOST_ONCE = "dead_letters_at_most_once"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A run of a scenario.
+
+    Args:
+        breaks: the promise that the mutant breaks there.
+        mutant: empty for the product itself.
+    """
+
+    breaks: str
+    scenario: str
+    mutant: str = ""
+
+    @property
+    def of_the_product(self) -> "Proof":
+        """The same fault without the bug."""
+        return Proof("", self.scenario)
+
+    def shape(self) -> Topology:
+        """Of the broker; the twelfth mutant is a mistake in it."""
+        if self.mutant != AT_MOST_ONCE:
+            return TOPOLOGY
+        queues = tuple(
+            replace(queue, dead_letter=replace(queue.dead_letter, strategy="at-most-once"))
+            for queue in TOPOLOGY.queues
+        )
+        return replace(TOPOLOGY, queues=queues)
+
+
+def run(stack: Stack, proof: Proof, around: Deployment) -> dict[str, Any]:
+    """The checker's verdict on one run, with the folder of what was said."""
+    scenario = SCENARIOS[proof.scenario]
+    code = {MUTANT: proof.mutant} if proof.mutant not in ("", AT_MOST_ONCE) else {}
+    with Run(around, scenario.sends(), **{LEASE: str(scenario.lease), **code}) as running:
+        said = {"scenario": proof.scenario, "mutant": proof.mutant}
+        running.history.say("run", **said, **provenance(SEED, stack))
+        running.history.say("expect", events=scenario.events)
+        scenario.act(running, stack)
+        running.wait_ready(faults.WORKER)
+        running.drain(scenario.patience, limit_seconds=2 * scenario.patience)
+        return {**running.judge("--broker-seconds", "8"), "folder": str(running.folder)}
+
+
 PROOF = {
-    "ack_before_commit": ("C1", "a pool process is killed"),
-    "no_unique_claim": ("C2", "everything is sent twice and some fails"),
-    "no_fence": ("C10", "a process outlives its lease"),
-    "takeover_by_the_workers_clock": ("C10", "a worker's clock is ahead"),
-    "relay_deletes_before_the_confirm": ("C1", "queues are full"),
-    "not_mandatory": ("C1", "bindings are gone"),
-    "any_confirm": ("C1", "the broker stands still"),
-    "dead_letters_at_most_once": ("C6", "dead-letter queues are gone"),
-    "retry_from_the_body": ("C8", "a commit is refused"),
-    "attempt_in_a_second_transaction": ("C8", "a process is killed after its commit"),
-    "continuation_before_the_commit": ("C2", "everything is sent twice and some fails"),
-    "result_outside_the_transaction": ("C5", "a process is killed after its commit"),
+    mutant: Proof(breaks, scenario, mutant)
+    for mutant, breaks, scenario in (
+        ("ack_before_commit", "C1", "a pool process is killed"),
+        ("no_unique_claim", "C2", "everything is sent twice and some fails"),
+        ("no_fence", "C10", "a process outlives its lease"),
+        ("takeover_by_the_workers_clock", "C10", "a worker's clock is ahead"),
+        ("relay_deletes_before_the_confirm", "C1", "queues are full"),
+        ("not_mandatory", "C1", "bindings are gone"),
+        ("any_confirm", "C1", "the broker stands still"),
+        (AT_MOST_ONCE, "C6", "dead-letter queues are gone"),
+        ("retry_from_the_body", "C8", "a commit is refused"),
+        ("attempt_in_a_second_transaction", "C8", "a process is killed after its commit"),
+        ("continuation_before_the_commit", "C2", "everything is sent twice and some fails"),
+        ("result_outside_the_transaction", "C5", "a process is killed after its commit"),
+    )
 }
-"""Mutant to the promise that it breaks, and the scenario that shows it."""
+"""Each mutant, the promise that it breaks, and the scenario that shows it."""
+
+ALONE = ("any_confirm",)
+"""Those whose fault stops the broker for everybody."""

@@ -8,7 +8,7 @@ import pytest
 from reliable_tasks.dev import Stack
 from reliable_tasks.failpoints import WINDOWS
 from tests.chaos.cells import OPERATOR, PRODUCER, SERVICES, WORKER, Cell, run
-from tests.chaos.pooled import Verdicts, begun, chosen_cells
+from tests.chaos.pooled import Verdicts, begun, chosen
 
 PROGRAMS = {
     "pub": (PRODUCER,),
@@ -67,7 +67,7 @@ def verdicts(
 ) -> Iterator[Verdicts[Cell]]:
     """The verdicts of all cells that were chosen."""
     run_one = partial(run, reliable_stack)
-    yield from begun(chosen_cells(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
+    yield from begun(chosen(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
 
 
 @pytest.mark.parametrize("cell", [*KILLED_AND_UNANSWERED, *OTHERWISE], ids=str)

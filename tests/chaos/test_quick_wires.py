@@ -12,7 +12,7 @@ from reliable_tasks.dev import Stack
 from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import PRODUCER, SERVICES, WORKER, marks
 from tests.chaos.faults import Direction, Effect, Fault
-from tests.chaos.pooled import Verdicts, begun, chosen_cells
+from tests.chaos.pooled import Verdicts, begun, chosen
 from tests.chaos.running import APP, Run
 from tests.chaos.wires import Wires
 from tests.waiting import wait_until
@@ -149,7 +149,7 @@ def verdicts(
 ) -> Iterator[Verdicts[Act]]:
     """The verdicts of all cells that were chosen."""
     run_one = partial(run, reliable_stack)
-    yield from begun(chosen_cells(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
+    yield from begun(chosen(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
 
 
 @pytest.mark.parametrize("cell", ACTS, ids=str)

@@ -2,65 +2,72 @@
 
 import json
 import os
-import re
-from functools import cache
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reliable_tasks.dev import Stack
-from tests.chaos.mutants import MUTANT
-from tests.chaos.running import Run
-from tests.chaos.scenario_faults import WORKER
-from tests.chaos.scenarios import PROOF, SCENARIOS
+from tests.chaos.pooled import Verdict, Verdicts, begun, chosen
+from tests.chaos.scenarios import ALONE, PROOF, Proof, run
 from tests.deployment import new_deployment
 
 ORACLE = os.environ.get("RELIABLE_TASKS_TEST_ORACLE")
 """A file to which each mutant's verdicts are appended, for the checker's C13; read before others clean up."""
 
 
-class Runs:
-    """Runs scenarios, each of them once for the product and once for each mutant."""
-
-    def __init__(self, stack: Stack, template: str, folder: Path) -> None:
-        self._stack, self._template, self._folder = stack, template, folder
-        self.of_the_product = cache(self.of)
-
-    def of(self, name: str, mutant: str = "") -> dict[str, Any]:
-        """The checker's verdict on one run."""
-        scenario = SCENARIOS[name]
-        place = self._folder / re.sub(r"\W+", "-", f"{name} {mutant}")
-        place.mkdir()
-        around = new_deployment(self._stack, self._template, place, scenario.shape(mutant))
-        variables = {
-            "CHAOS_LEASE": "1",
-            **({MUTANT: mutant} if mutant != "dead_letters_at_most_once" else {}),
-        }
-        with Run(around, scenario.sends(), **variables) as run:
-            run.history.say("run", scenario=name, mutant=mutant)
-            run.history.say("expect", events=scenario.events)
-            scenario.act(run, self._stack)
-            run.wait_ready(WORKER)
-            run.drain(scenario.patience, limit_seconds=2 * scenario.patience)
-            return run.judge("--broker-seconds", "8")
-
-
 @pytest.fixture(scope="module")
-def runs(reliable_stack: Stack, migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(reliable_stack, migrated_template, tmp_path_factory.mktemp("mutants"))
+def verdicts(
+    request: pytest.FixtureRequest,
+    reliable_stack: Stack,
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Verdicts[Proof]]:
+    """The verdicts on the mutants that were chosen, and on the product under the same faults."""
+    mutated = [PROOF[mutant] for mutant in chosen(request, "mutant")]
+    yield from begun(
+        dict.fromkeys(one for proof in mutated for one in (proof.of_the_product, proof)),
+        partial(run, reliable_stack),
+        reliable_stack,
+        migrated_template,
+        tmp_path_factory,
+        shape=Proof.shape,
+    )
 
 
-@pytest.mark.parametrize("mutant", PROOF)
+@pytest.mark.parametrize("mutant", [mutant for mutant in PROOF if mutant not in ALONE])
 def test_a_seeded_bug_turns_the_checker_red_and_the_product_under_the_same_fault_is_green(
-    runs: Runs, mutant: str
+    verdicts: Verdicts[Proof], mutant: str
 ) -> None:
-    expected, scenario = PROOF[mutant]
-    clean = runs.of_the_product(scenario)
-    assert clean["verdict"] == "green", clean["table"]
-    mutated = runs.of(scenario, mutant)
+    proof = PROOF[mutant]
+    _judge(proof, verdicts.of(proof.of_the_product), verdicts.of(proof))
+
+
+@pytest.mark.parametrize("alone", ALONE)
+def test_so_does_one_whose_fault_stops_the_broker_for_everybody(
+    reliable_stack: Stack, migrated_template: str, tmp_path: Path, alone: str
+) -> None:
+    proof = PROOF[alone]
+    found = []
+    for number, one in enumerate((proof.of_the_product, proof)):
+        place = tmp_path / str(number)
+        place.mkdir()
+        found.append(
+            run(reliable_stack, one, new_deployment(reliable_stack, migrated_template, place, one.shape()))
+        )
+    _judge(proof, *found)
+
+
+def _judge(proof: Proof, clean: Verdict, mutated: Verdict) -> None:
     if ORACLE:
-        line = {"mutant": mutant, "expected": expected, "red": mutated["red"], "clean": clean["red"]}
+        line = {
+            "mutant": proof.mutant,
+            "expected": proof.breaks,
+            "red": mutated["red"],
+            "clean": clean["red"],
+        }
         with Path(ORACLE).open("a") as file:
             file.write(json.dumps(line) + "\n")
-    assert expected in mutated["red"], mutated["table"]
+    assert clean["verdict"] == "green", f"{clean['table']}\n{clean['folder']}"
+    assert proof.breaks in mutated["red"], f"{mutated['table']}\n{mutated['folder']}"

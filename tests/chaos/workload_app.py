@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,20 +54,7 @@ def transfer(
     if closed.one_or_none() is not None:
         raise PermanentError(f"account {source} is closed")
     _book(ctx, {source: -amount, target: amount})
-    note = {
-        "key": ctx.idempotency_key,
-        "id": ctx.task_id,
-        "source": source,
-        "target": target,
-        "amount": amount,
-    }
-    ctx.session.execute(
-        text(
-            "INSERT INTO bank.effect_log (key, task_id, source, target, amount) "
-            "VALUES (:key, :id, :source, :target, :amount)"
-        ),
-        note,
-    )
+    _note(ctx, source=source, target=target, amount=amount)
     if pause:
         time.sleep(pause)
     return {"tid": tid, "source": source, "target": target, "amount": amount}
@@ -78,13 +66,7 @@ def transfer(
 def receipt(ctx: TaskContext, tid: str) -> dict[str, Any]:
     """What a transfer sends: an effect of its own, which moves nothing."""
     _begin(ctx)
-    note = {"key": ctx.idempotency_key, "id": ctx.task_id}
-    ctx.session.execute(
-        text(
-            "INSERT INTO bank.effect_log (key, task_id, source, target, amount) VALUES (:key, :id, '', '', 0)"
-        ),
-        note,
-    )
+    _note(ctx, source="", target="", amount=0)
     return {"tid": tid, "source": "", "target": "", "amount": 0}
 
 
@@ -134,6 +116,20 @@ def crash(ctx: TaskContext, tid: str, mark: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.idempotent_task(key="{order}", effects="database", queue="payments")
+def pay(ctx: TaskContext, order: str, amount: Decimal = Decimal(1)) -> dict[str, Any]:
+    """What poison is sent to: nothing of it may ever run, or it leaves an effect."""
+    _begin(ctx)
+    _note(ctx, source="", target="", amount=0)
+    return {"tid": order, "source": "", "target": "", "amount": 0}
+
+
+@app.task
+def note(value: Any) -> Any:
+    """What poison for Celery's own tasks is sent to."""
+    return value
+
+
 def _begin(ctx: TaskContext, lease_until: float | None = None) -> None:
     History(Path(os.environ[HISTORY]), f"worker {os.getpid()}").say(
         "begin",
@@ -160,6 +156,16 @@ def _book(ctx: TaskContext, moved: dict[str, int]) -> None:
         )
         if found.rowcount != 1:
             raise PermanentError(f"account {account} has no funds for {-amount}")
+
+
+def _note(ctx: TaskContext, **moved: Any) -> None:
+    ctx.session.execute(
+        text(
+            "INSERT INTO bank.effect_log (key, task_id, source, target, amount) "
+            "VALUES (:key, :id, :source, :target, :amount)"
+        ),
+        {"key": ctx.idempotency_key, "id": ctx.task_id, **moved},
+    )
 
 
 def _charge(

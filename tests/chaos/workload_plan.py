@@ -1,8 +1,9 @@
 """What a run sends, derived from its seed alone."""
 
+import itertools
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ LEASE = "CHAOS_LEASE"
 
 _APP = "tests.chaos.workload_app"
 _LEVELS = 3
-DATABASE_TASKS = (f"{_APP}.transfer", f"{_APP}.receipt", f"{_APP}.crash")
+DATABASE_TASKS = (f"{_APP}.transfer", f"{_APP}.receipt", f"{_APP}.crash", f"{_APP}.pay")
 EXTERNAL_TASKS = (f"{_APP}.charge", f"{_APP}.charge_known", f"{_APP}.charge_blind")
 
 
@@ -47,32 +48,42 @@ class Leases:
 
 
 def plan(
-    seed: int, count: int, *, leave_out: tuple[str, ...] = (), lease: float = 2.0
+    seed: int | str,
+    count: int,
+    *,
+    leave_out: tuple[str, ...] = (),
+    lease: float = 2.0,
+    shares: Mapping[str, float] = SHARES,
 ) -> list[dict[str, Any]]:
     """The sends of so many operations, in order; an operation that is sent again is so a little later."""
     chance = random.Random(f"workload {seed}")
     kinds = [
         kind
-        for kind, share in SHARES.items()
+        for kind, share in shares.items()
         if kind not in leave_out
         for _ in range(max(1, round(count * share)))
     ]
     kinds += ["transfer"] * max(0, count - len(kinds))
     chance.shuffle(kinds)
+    # each class in its turn, so that all come up
+    classes = sorted(CLASSES)
+    random.Random(f"poison {seed}").shuffle(classes)
+    poison = itertools.cycle(classes)
     placed = []
     for number, kind in enumerate(kinds):
-        for copy, send in enumerate(_operation(chance, kind, f"{seed}-{number}", Leases(lease))):
+        for copy, send in enumerate(_operation(chance, kind, f"{seed}-{number}", Leases(lease), poison)):
             placed.append((number + copy * chance.uniform(0, 20), len(placed), send))
     return [
         {**send, "n": n} for n, (_where, _order, send) in enumerate(sorted(placed, key=lambda one: one[:2]))
     ]
 
 
-def _operation(chance: random.Random, kind: str, tid: str, leases: Leases) -> Iterator[dict[str, Any]]:
+def _operation(
+    chance: random.Random, kind: str, tid: str, leases: Leases, poison: Iterator[str]
+) -> Iterator[dict[str, Any]]:
     if kind == "poison":
-        name = chance.choice(sorted(CLASSES))
         mark = f"poison-{tid}-"
-        yield {"kind": kind, "id": mark, "mark": mark, "name": name, "via": "raw"}
+        yield {"kind": kind, "id": mark, "mark": mark, "name": next(poison), "via": "raw"}
     elif kind == "crash":
         yield _send(chance, kind, tid, "crash", {"tid": tid, "mark": f"crash-{tid}-"}, mark=f"crash-{tid}-")
     elif kind.startswith("charge"):
