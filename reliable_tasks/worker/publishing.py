@@ -125,9 +125,10 @@ class Sender:
 
     def _refuse_too_late(self, message: Message, sent_at: datetime) -> None:
         retention = self._runtime.settings.key_retention_seconds
-        if message.due_at and retention and message.due_at - sent_at >= timedelta(seconds=retention):
+        wait = message.delay or (message.due_at - sent_at if message.due_at else timedelta(0))
+        if retention and wait >= timedelta(seconds=retention):
             raise ArgumentError(
-                f"task {message.task_name} is to run at {message.due_at:%Y-%m-%d %H:%M} UTC, and keys are kept for "
+                f"task {message.task_name} is to run in {wait.days} days, and keys are kept for "
                 f"{retention} s only: a copy of it could not be told from it any more",
                 hint="send it nearer to its time, or raise RELIABLE_TASKS_KEY_RETENTION for all programs",
             )
