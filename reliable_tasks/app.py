@@ -48,6 +48,7 @@ class ReliableCelery(Celery):
     """
 
     task_cls = ReliableTask
+    amqp_cls = "reliable_tasks.worker.nodes:ClusterAMQP"
 
     @told_by_celery()
     def __init__(

@@ -39,13 +39,13 @@ def broker_address(broker_url: str) -> Address:
 def connected(
     broker_url: str, *, purpose: str = "operator", seconds: float = DEADLINE_SECONDS
 ) -> Iterator[pika.BlockingConnection]:
-    """A connection that is closed at the end; the broker's connection list shows its purpose.
+    """A connection that is closed at the end, to the first node that answers; the broker's list shows its purpose.
 
     Raises:
         BrokerUnreachable: when it cannot be made, or breaks while it is used.
     """
     address = broker_address(broker_url)
-    parameters = _parameters(address, purpose, seconds)
+    parameters = [_parameters(node, purpose, seconds) for node in address.nodes]
     try:
         connection = pika.BlockingConnection(parameters)
     except Exception as error:
@@ -107,7 +107,7 @@ def _unreachable(address: Address, error: Exception) -> BrokerUnreachable:
         )
     if isinstance(error, socket.gaierror):
         return BrokerUnreachable(
-            f"the broker's host {address.host} is unknown: {error.strerror}",
+            f"the broker's host {', '.join(node.host for node in address.nodes)} is unknown: {error.strerror}",
             hint="check RABBITMQ_HOST or RELIABLE_TASKS_BROKER_URL",
         )
     if isinstance(error, pika.exceptions.IncompatibleProtocolError):
@@ -122,7 +122,7 @@ def _unreachable(address: Address, error: Exception) -> BrokerUnreachable:
 
 
 def _place(address: Address) -> str:
-    return f"{address.host}:{address.port}"
+    return ", ".join(f"{node.host}:{node.port}" for node in address.nodes)
 
 
 def _reason(error: BaseException) -> str:

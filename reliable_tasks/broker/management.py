@@ -13,6 +13,7 @@ from reliable_tasks.broker import tls
 from reliable_tasks.broker.connection import DEADLINE_SECONDS, broker_address
 from reliable_tasks.errors import BrokerUnreachable, ServiceError, SettingError
 from reliable_tasks.model.physical import Binding, Physical, PhysicalExchange, PhysicalQueue
+from reliable_tasks.settings.addresses import management_urls
 
 _SETTING = "RELIABLE_TASKS_MANAGEMENT_URL"
 
@@ -40,7 +41,7 @@ class Management:
                 hint=f"set {_SETTING}=http://host:15672; a broker on another port does not tell it",
             )
         address = broker_address(broker_url)
-        self.url = management_url.rstrip("/")
+        self._urls = [url.rstrip("/") for url in management_urls(management_url)]
         self.user = address.user or ""
         self.vhost = address.path
         self._seconds = seconds
@@ -52,6 +53,11 @@ class Management:
 
     def __repr__(self) -> str:
         return f"Management({self.url!r}, user={self.user!r}, vhost={self.vhost!r})"
+
+    @property
+    def url(self) -> str:
+        """The node that is asked: the first, until it does not answer."""
+        return self._urls[0]
 
     def version(self) -> str:
         """RabbitMQ's version."""
@@ -89,6 +95,14 @@ class Management:
         return self._get(f"/api/queues/{quote(self.vhost, safe='')}?columns={columns}")
 
     def _get(self, path: str, *, unhealthy: int | None = None) -> Any:
+        for _ in self._urls[1:]:
+            try:
+                return self._get_from_first(path, unhealthy)
+            except BrokerUnreachable:
+                self._urls.append(self._urls.pop(0))
+        return self._get_from_first(path, unhealthy)
+
+    def _get_from_first(self, path: str, unhealthy: int | None) -> Any:
         request = Request(self.url + path, headers={"Authorization": self._authorization})
         try:
             with self._opener.open(request, timeout=self._seconds) as answer:

@@ -7,6 +7,7 @@ confirm of the next. Here each tag is tracked, and a channel is thrown away afte
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,7 @@ from reliable_tasks.errors import (
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.shape import Route
+from reliable_tasks.settings.addresses import Address
 
 Router = Callable[[Message, Capabilities], Route]
 
@@ -38,13 +40,13 @@ class Publisher:
     """Publishes windows of messages and says of each what became of it. Safe to share between threads and forks.
 
     Args:
-        broker_url: amqp://user:password@host:port/vhost.
+        broker_url: amqp://user:password@host:port/vhost; of a cluster those of its nodes, separated by semicolons.
         route: says where a message goes on a broker of these capabilities.
         deadline_seconds: how long one window may take; what is unconfirmed then is unknown.
     """
 
     def __init__(self, broker_url: str, route: Router, *, deadline_seconds: float = 10.0) -> None:
-        self._address = broker_address(broker_url)
+        self._nodes = deque(broker_address(broker_url).nodes)  # the next one to connect to comes first
         self._route = route
         self._deadline_seconds = deadline_seconds
         self._lock = threading.RLock()
@@ -189,7 +191,18 @@ class Publisher:
             self._connect()
 
     def _connect(self) -> None:
-        address = self._address
+        """Connect to the first node that answers; BrokerUnreachable when none does."""
+        for left in reversed(range(len(self._nodes))):
+            try:
+                self._connect_to(self._nodes[0])
+            except BrokerUnreachable:
+                self._nodes.rotate(-1)
+                if not left:
+                    raise
+            else:
+                return
+
+    def _connect_to(self, address: Address) -> None:
         connection = amqp.Connection(
             host=f"{address.host}:{address.port}",
             userid=address.user,
@@ -226,6 +239,8 @@ class Publisher:
 
     def _discard(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
+        # one that takes messages and confirms none may be cut off from the others; they would not be asked
+        self._nodes.rotate(-1)
         self._open.clear()
         self._ids.clear()
         self._returned.clear()

@@ -1,5 +1,6 @@
 """URLs of the broker and the database: parse, normalise, build from parts, mask."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -16,6 +17,9 @@ DATABASE_SCHEMES = (
     "reliable+postgresql",
 )
 _STANDARD_PORTS = {"amqp": 5672, "amqps": 5671, "postgresql": 5432}
+_SEPARATOR = ";"
+"""Between the addresses of several nodes, as Celery has it."""
+
 _SECRET_QUERY_NAMES = ("password", "sslpassword", "secret", "token")
 
 
@@ -30,10 +34,21 @@ class Address:
     password: str | None
     path: str
     query: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, int | None], ...] = ()
+    """Host and port of further nodes of the same broker; everything else is the same for all of them."""
+
+    @property
+    def nodes(self) -> "tuple[Address, ...]":
+        """Each node by itself, in the order in which they were named."""
+        return tuple(
+            replace(self, host=host, port=port, others=())
+            for host, port in ((self.host, self.port), *self.others)
+        )
 
     def text(self, scheme: str | None = None, *, masked: bool = False) -> str:
-        """The URL, percent-encoded, under another scheme if asked."""
-        return "".join(self._pieces(scheme or self.scheme, masked))
+        """The URL, percent-encoded, under another scheme if asked; of several nodes, their URLs."""
+        pieces = (node._pieces(scheme or self.scheme, masked) for node in self.nodes)
+        return _SEPARATOR.join(map("".join, pieces))
 
     def __repr__(self) -> str:
         return f"Address({self.text(masked=True)!r})"
@@ -60,11 +75,21 @@ class NotAnAddress(ValueError):
 
 
 def parse_broker(url: str) -> Address:
-    """An AMQP URL with every part filled in: port, guest account, vhost "/"."""
-    if ";" in url and url.count("://") > 1:
-        raise NotAnAddress(
-            "it lists several brokers; give one, for a cluster the name that leads to its nodes"
-        )
+    """An AMQP URL with every part filled in: port, guest account, vhost "/".
+
+    Those of several nodes of a cluster are separated by semicolons.
+    """
+    first, *others = (_parse_node(one) for one in _each(url))
+    for other in others:
+        if replace(other, host=first.host, port=first.port) != first:
+            raise NotAnAddress(
+                "it lists nodes that differ in more than host and port; "
+                "a cluster has one account and one vhost, and percent-encode ; in a password as %3B"
+            )
+    return replace(first, others=tuple((other.host, other.port) for other in others))
+
+
+def _parse_node(url: str) -> Address:
     address = _parse(url, tuple(BROKER_SCHEMES))
     if not address.host:
         raise NotAnAddress("it has no host")
@@ -101,7 +126,16 @@ def database_from_parts(host: str, port: int, user: str, password: str | None, n
 
 
 def parse_management(url: str) -> str:
-    """The base URL of the management API, without a trailing slash and without credentials."""
+    """The base URL of the management API, without a trailing slash and without credentials; or those of all nodes."""
+    return _SEPARATOR.join(_parse_one_management(one) for one in _each(url))
+
+
+def management_urls(url: str) -> list[str]:
+    """Each of the URLs that `parse_management` has joined."""
+    return _each(url)
+
+
+def _parse_one_management(url: str) -> str:
     address = _parse(url, ("http", "https"))
     if address.user is not None or address.password is not None:
         raise NotAnAddress("it carries a user; user and password are taken from the broker's URL")
@@ -115,23 +149,30 @@ def standard_management_url(broker: Address) -> str | None:
 
     A guess for any other port could reach another broker on the same machine.
     """
-    if broker.port != _STANDARD_PORTS[broker.scheme]:
+    if any(node.port != _STANDARD_PORTS[node.scheme] for node in broker.nodes):
         return None
-    host = f"[{broker.host}]" if ":" in broker.host else broker.host
-    return f"https://{host}:15671" if broker.scheme == "amqps" else f"http://{host}:15672"
+    hosts = [f"[{node.host}]" if ":" in node.host else node.host for node in broker.nodes]
+    form = "https://{}:15671" if broker.scheme == "amqps" else "http://{}:15672"
+    return _SEPARATOR.join(form.format(host) for host in hosts)
 
 
 def mask_url(url: str) -> str:
     """Any URL with its password replaced; a text that is no URL is replaced altogether."""
     try:
-        return _parse(url, ()).text(masked=True)
+        return _SEPARATOR.join(_parse(one, ()).text(masked=True) for one in _each(url))
     except NotAnAddress:
         return MASK
 
 
 def without_password(url: str) -> str:
     """The URL as it may be seen by everybody: no password, no parameters."""
-    return replace(_parse(url, ()), password=None, query=()).text()
+    shown = (replace(_parse(one, ()), password=None, query=()) for one in _each(url))
+    return _SEPARATOR.join(address.text() for address in shown)
+
+
+def _each(url: str) -> list[str]:
+    """The URLs of a list; a semicolon before anything else than a further URL belongs to the one that it is in."""
+    return re.split(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)", url)
 
 
 def _parse(url: str, schemes: tuple[str, ...]) -> Address:

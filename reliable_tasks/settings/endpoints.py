@@ -47,7 +47,9 @@ def find_broker(reader: Reader) -> Found | None:
     if address is None:
         return None
     reader.in_effect("RABBITMQ_TLS", str(int(address.scheme == "amqps")), origin)
-    parts = (address.host, str(address.port), address.user, address.password, address.path)
+    hosts = ",".join(node.host for node in address.nodes)
+    ports = ",".join(dict.fromkeys(str(node.port) for node in address.nodes))
+    parts = (hosts, ports, address.user, address.password, address.path)
     for name, part in zip(BROKER_PARTS, parts, strict=True):
         reader.in_effect(name, part, origin)
     reader.in_effect(_BROKER_URL, address.text(), origin)
@@ -124,7 +126,9 @@ def _broker_from_parts(reader: Reader) -> Found:
     if over_tls and reader.origins["RABBITMQ_PORT"] == DEFAULT:
         port = str(_TLS_PORT)
         reader.in_effect("RABBITMQ_PORT", port, DEFAULT)
-    address = Address("amqps" if over_tls else "amqp", host, int(port), user, password, vhost)
+    first, *others = [one.strip() for one in host.split(",")]
+    more = tuple((one, int(port)) for one in others if one)
+    address = Address("amqps" if over_tls else "amqp", first, int(port), user, password, vhost, others=more)
     origin = ", ".join(reader.given(*BROKER_PARTS)) or DEFAULT
     reader.in_effect(_BROKER_URL, address.text(), "from RABBITMQ_*" if origin != DEFAULT else DEFAULT)
     return Found(address, origin)

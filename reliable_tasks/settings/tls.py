@@ -3,7 +3,7 @@
 from dataclasses import replace
 from ipaddress import ip_address
 
-from reliable_tasks.settings.addresses import Address
+from reliable_tasks.settings.addresses import Address, management_urls
 from reliable_tasks.settings.layers import Problem
 
 CA_PARAMETER = "cacertfile"
@@ -30,10 +30,11 @@ def plaintext(
 ) -> list[Problem]:
     """What would be readable on the way, or sent to somebody who only says that he is the one."""
     found = []
-    if broker.scheme != "amqps" and not _all_local([broker.host], allowed):
+    brokers = [node.host for node in broker.nodes]
+    if broker.scheme != "amqps" and not _all_local(brokers, allowed):
         found.append(
             Problem(
-                f"RELIABLE_TASKS_ENV=production refuses to speak to the broker at {broker.host} without TLS",
+                f"RELIABLE_TASKS_ENV=production refuses to speak to the broker at {', '.join(brokers)} without TLS",
                 "set RABBITMQ_TLS=1, or an amqps:// URL, and RELIABLE_TASKS_TLS_CA",
             )
         )
@@ -45,15 +46,16 @@ def plaintext(
                 f"leave it out, or say sslmode={_VERIFIED}; and set RELIABLE_TASKS_TLS_CA",
             )
         )
-    scheme, _, rest = (management_url or "https://").partition("://")
-    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
-    if scheme != "https" and not _all_local([host.strip("[]")], allowed):
-        found.append(
-            Problem(
-                f"RELIABLE_TASKS_ENV=production refuses to send the broker's password to {host} without TLS",
-                "set RELIABLE_TASKS_MANAGEMENT_URL to an https:// address",
+    for url in management_urls(management_url) if management_url else []:
+        scheme, _, rest = url.partition("://")
+        host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
+        if scheme != "https" and not _all_local([host.strip("[]")], allowed):
+            found.append(
+                Problem(
+                    f"RELIABLE_TASKS_ENV=production refuses to send the broker's password to {host} without TLS",
+                    "set RELIABLE_TASKS_MANAGEMENT_URL to an https:// address",
+                )
             )
-        )
     return found
 
 

@@ -61,7 +61,12 @@ VARIABLES: tuple[Variable, ...] = (
         choices=("rabbitmq",),
         refused=(("redis", _NO_REDIS_BROKER),),
     ),
-    Variable("RABBITMQ_HOST", "text", "localhost", "Host of the broker."),
+    Variable(
+        "RABBITMQ_HOST",
+        "text",
+        "localhost",
+        "Host of the broker; of a cluster its nodes' hosts, with commas.",
+    ),
     Variable("RABBITMQ_PORT", "port", "5672", "AMQP port of the broker."),
     Variable("RABBITMQ_USER", "text", "guest", "Broker user; must be given in production."),
     Variable(
@@ -84,7 +89,8 @@ VARIABLES: tuple[Variable, ...] = (
         "RELIABLE_TASKS_BROKER_URL",
         "url",
         None,
-        "amqp://user:password@host:port/vhost; overrides the RABBITMQ_* parts.",
+        "amqp://user:password@host:port/vhost; overrides the RABBITMQ_* parts. For a cluster the URLs of its nodes, "
+        "separated by semicolons: the first that answers is used.",
         holds_secret=True,
     ),
     Variable(
@@ -92,7 +98,8 @@ VARIABLES: tuple[Variable, ...] = (
         "url",
         None,
         "http(s)://host:port of RabbitMQ's management API; user and password are the broker's. "
-        "Without it: the broker's host on port 15672, when the broker itself is on its standard port.",
+        "Without it: the broker's host on port 15672, when the broker itself is on its standard port. "
+        "For a cluster those of its nodes, separated by semicolons.",
     ),
     Variable(
         "CELERY_RESULT_BACKEND",

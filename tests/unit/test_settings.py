@@ -193,7 +193,7 @@ def test_a_secret_from_a_file(tmp_path: Path) -> None:
         ),
         ({"RELIABLE_TASKS_BROKER_URL": "amqp://u:S3#CRET@h"}, ["percent-encode"]),
         ({"RELIABLE_TASKS_BROKER_URL": "amqp://u:S3CRET@h/v#w"}, ["%23"]),
-        ({"RELIABLE_TASKS_BROKER_URL": "amqp://a:S3CRET@b;amqp://c"}, ["lists several brokers"]),
+        ({"RELIABLE_TASKS_BROKER_URL": "amqp://a:S3CRET@b;amqp://c"}, ["one account and one vhost"]),
         (
             {"RELIABLE_TASKS_DATABASE_URL": "mysql://u:S3CRET@h/d"},
             ["RELIABLE_TASKS_DATABASE_URL", "mysql://"],
@@ -269,6 +269,12 @@ def test_settings_do_not_change() -> None:
     [
         ({"RABBITMQ_HOST": "h"}, "http://h:15672"),
         ({"RELIABLE_TASKS_BROKER_URL": "amqps://h"}, "https://h:15671"),
+        ({"RABBITMQ_HOST": "h,i"}, "http://h:15672;http://i:15672"),
+        ({"RELIABLE_TASKS_BROKER_URL": "amqps://h;amqps://i:7"}, None),
+        (
+            {"RABBITMQ_HOST": "h,i", "RELIABLE_TASKS_MANAGEMENT_URL": "http://h:1/;https://i:2"},
+            "http://h:1;https://i:2",
+        ),
         ({"RABBITMQ_PORT": "41877"}, None),
         ({"RABBITMQ_PORT": "41877", "RELIABLE_TASKS_MANAGEMENT_URL": "http://h:1/"}, "http://h:1"),
     ],

@@ -17,6 +17,7 @@ from reliable_tasks.broker.connection import broker_version, connected
 from reliable_tasks.broker.management import Management
 from reliable_tasks.broker.publisher import Publisher
 from reliable_tasks.dev import Stack
+from reliable_tasks.dev.ports import free_ports
 from reliable_tasks.errors import BrokerUnreachable, DatabaseUnreachable, SettingError
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.envelope import Message
@@ -74,7 +75,8 @@ def by_celery(settings: Settings) -> Any:
     app = ReliableCelery("tls", topology=TOPOLOGY, settings=settings, set_as_current=False)
     try:
         with app.connection_for_read() as connection:
-            connection.connect()
+            # as a worker does, which goes from node to node
+            connection.ensure_connection(max_retries=3, interval_start=0, reraise_as_library_errors=False)
             return connection.connected
     except OSError as error:
         raise BrokerUnreachable(str(error)) from error
@@ -138,6 +140,25 @@ def test_an_authority_that_the_system_does_not_know_must_be_named(
 ) -> None:
     with at("right", ca=None) as settings, pytest.raises(BrokerUnreachable, match=r"(?i)certificate"):
         client(settings)
+
+
+@pytest.mark.parametrize("client", [by_pika, by_publisher, by_celery])
+def test_each_node_of_a_cluster_proves_its_own_name(
+    fresh_vhost: str, authority: Authority, client: Callable[[Settings], Any]
+) -> None:
+    broker = urlsplit(fresh_vhost)
+    who = f"amqps://{broker.username}:{broker.password}@"
+    (absent,) = free_ports(1)
+    with (
+        tls_front(broker.port or 0, authority.ca.issue_cert("localhost")) as one,
+        tls_front(broker.port or 0, authority.ca.issue_cert("127.0.0.1")) as other,
+    ):
+        for last in (f"localhost:{one.port}", f"127.0.0.1:{other.port}"):
+            nodes = [f"{who}{place}{broker.path}" for place in (f"127.0.0.1:{absent}", last)]
+            settings = load_settings(
+                {"RELIABLE_TASKS_TLS_CA": str(authority.file)}, broker_url=";".join(nodes)
+            )
+            assert client(settings)
 
 
 VERIFIED = "?sslmode=verify-full"
