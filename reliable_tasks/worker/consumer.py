@@ -14,6 +14,7 @@ from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import chosen_levels, consume
 from reliable_tasks.worker.receiving import receive_as_sent
 from reliable_tasks.worker.refusing import refuse_by_hand
+from reliable_tasks.worker.stopping import stop_outside_of_locks
 from reliable_tasks.worker.telling import end_program
 
 logger = get_logger("reliable_tasks.worker")
@@ -44,6 +45,7 @@ class ReliableConsumer(Consumer):
             self._check()
         except ReliableTasksError as error:
             raise end_program(error) from None
+        stop_outside_of_locks()
         super().start()
 
     def connect(self) -> Any:

@@ -75,7 +75,9 @@ class ReliableRequest(Request):
         task_ready(self)
         error = getattr(exc_info, "exception", exc_info)
         error = getattr(error, "exc", error)
-        if isinstance(error, Terminated) and not self._external and not self._already_revoked:
+        # a cold shutdown ends processes, too: nobody has asked to cancel what they were at
+        asked = not self._already_revoked and not self._already_cancelled
+        if isinstance(error, Terminated) and not self._external and asked:
             self._announce_revoked("terminated", True, str(error), False)
             self._answer(Settlement.ACK)
             return
