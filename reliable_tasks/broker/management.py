@@ -78,7 +78,7 @@ class Management:
         """Everything in the vhost that somebody made, without the broker's own exchanges and bindings."""
         vhost = quote(self.vhost, safe="")
         exchanges = self._get(f"/api/exchanges/{vhost}")
-        queues = self._queues("name,arguments,durable,auto_delete,exclusive")
+        queues = self._queues("name,arguments,durable,auto_delete,exclusive,effective_policy_definition")
         bindings = self._get(f"/api/bindings/{vhost}")
         return Physical(
             tuple(_exchange(e) for e in exchanges if e["name"] and not e["name"].startswith("amq.")),
@@ -168,6 +168,8 @@ def _queue(found: dict[str, Any]) -> PhysicalQueue:
         durable=found["durable"],
         auto_delete=found["auto_delete"],
         exclusive=bool(found["exclusive"]),
+        # absent until the queue was counted, and an empty list where none applies
+        policy=dict(found.get("effective_policy_definition") or {}),
     )
 
 

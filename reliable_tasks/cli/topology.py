@@ -128,6 +128,8 @@ def _print_steps(found: operate.Plan, output: str) -> None:
     ]
     print_rows(rows, STEP_COLUMNS, output)
     say(f"vhost {found.vhost}, RabbitMQ {found.broker_version}: {found.summary()}")
+    if found.hint:
+        say(f"hint: {found.hint}")
 
 
 def _audit(settings: Settings) -> operate.Record:

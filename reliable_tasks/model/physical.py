@@ -35,6 +35,8 @@ class PhysicalQueue:
     auto_delete: bool = False
     exclusive: bool = False
     role: QueueRole = field(default="undeclared", compare=False)
+    policy: Mapping[str, ArgumentValue] = field(default_factory=dict, hash=False, compare=False)
+    """What policies say of a live one, by their own names (without x-)."""
 
     @property
     def title(self) -> str:

@@ -8,6 +8,7 @@ from reliable_tasks.broker.management import Management
 from reliable_tasks.errors import ConfigurationError
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.physical import PhysicalQueue
+from reliable_tasks.model.policies import deliveries_before_the_end, explained
 from reliable_tasks.model.shape import Topology
 from reliable_tasks.observe.checks import Check, judged, told_when_unreachable
 
@@ -40,6 +41,7 @@ def broker_checks(
         dead = topology.dead_letter_queues()
         found.append(_replicated([*work, *dead], live))
         found.append(_dead_lettering(work, live))
+        found.append(_kept_for_ever(dead, live, capabilities, api.vhost))
         found.append(_drained(dead, api))
     return found
 
@@ -121,6 +123,21 @@ def _dead_lettering(names: Sequence[str], live: dict[str, PhysicalQueue]) -> Che
         not bad,
         f"not at-least-once: {', '.join(bad)}" if bad else f"at-least-once on {len(names)} work queues",
         f"run `{APPLY}`",
+    )
+
+
+def _kept_for_ever(
+    names: Sequence[str], live: dict[str, PhysicalQueue], capabilities: Capabilities, vhost: str
+) -> Check:
+    limits = {name: deliveries_before_the_end(live[name], capabilities) for name in names if name in live}
+    bad = {name: limit for name, limit in limits.items() if limit is not None}
+    shown = ", ".join(f"{name} after {limit}" for name, limit in bad.items())
+    return judged(
+        "dead-letter limits",
+        "G5",
+        not bad,
+        f"a dead letter is given up when it was delivered too often: {shown}" if bad else "none",
+        explained(vhost, bad),
     )
 
 

@@ -13,6 +13,7 @@ from reliable_tasks.broker.management import Depth, Management
 from reliable_tasks.errors import ReliableTasksError, TopologyDrift
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.physical import Binding, Item, Physical, PhysicalExchange, PhysicalQueue
+from reliable_tasks.model.policies import DELIVERY_LIMIT, WITHOUT_END, explained, in_effect
 from reliable_tasks.model.shape import Topology
 
 Action = Literal["create", "same", "differs", "extra"]
@@ -50,11 +51,20 @@ class Step:
     note: str = "not declared, left alone"
 
     @property
+    def curable_by_policy(self) -> bool:
+        """Whether a policy makes it as declared, since nothing but the end of its delivery limit is missing."""
+        return [(each.name, each.declared, each.live) for each in self.differences] == [
+            (DELIVERY_LIMIT, WITHOUT_END, ABSENT)
+        ]
+
+    @property
     def detail(self) -> str:
         """The reason in words."""
         match self.action:
             case "differs":
                 what = "; ".join(str(difference) for difference in self.differences)
+                if self.curable_by_policy:
+                    return f"{what}: declared before the broker's upgrade; a policy changes it in place"
                 return f"{what}: cannot be changed in place, needs a migration (not available yet)"
             case "extra":
                 held = f", holds {self.messages} messages" if self.messages else ""
@@ -80,6 +90,12 @@ class Plan:
     def differs(self) -> bool:
         """Whether the broker is not as declared; what is there beyond that does not count."""
         return any(step.action in ("create", "differs") for step in self.steps)
+
+    @property
+    def hint(self) -> str:
+        """What to do about queues from before the broker's upgrade; empty when there are none."""
+        names = [step.name for step in self.steps if step.curable_by_policy]
+        return explained(self.vhost, names) if names else ""
 
     def summary(self) -> str:
         """The plan in one line."""
@@ -166,7 +182,9 @@ def refuse_differences(plan: Plan) -> None:
         lines = [f"{step.kind} {step.name}: {'; '.join(map(str, step.differences))}" for step in different]
         raise TopologyDrift(
             f"{len(different)} declared differently on the broker; nothing was changed: " + " | ".join(lines),
-            hint="declare what is there; or, once the queue is empty and no worker runs, delete it "
+            hint=plan.hint
+            if all(step.curable_by_policy for step in different)
+            else "declare what is there; or, once the queue is empty and no worker runs, delete it "
             "(rabbitmqctl delete_queue NAME --if-empty) and apply again; migrations are not available yet",
         )
 
@@ -184,10 +202,15 @@ def _differences(declared: PhysicalExchange | PhysicalQueue, live: Item) -> list
         if hasattr(declared, name) and getattr(declared, name) != getattr(live, name):
             found.append(Difference(name, getattr(declared, name), getattr(live, name)))
     for name in sorted({*declared.arguments, *live.arguments}):
-        wanted, there = declared.arguments.get(name, ABSENT), live.arguments.get(name, ABSENT)
+        wanted, there = declared.arguments.get(name, ABSENT), _live_value(live, name)
         if wanted != there:
             found.append(Difference(name, wanted, there))
     return found
+
+
+def _live_value(live: Item, name: str) -> Any:
+    found = in_effect(name, live) if isinstance(live, PhysicalQueue) else live.arguments.get(name)
+    return ABSENT if found is None else found
 
 
 def _identity(binding: Binding) -> tuple[str, str, str, bool, str]:
