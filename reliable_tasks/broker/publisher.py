@@ -192,15 +192,12 @@ class Publisher:
 
     def _connect(self) -> None:
         """Connect to the first node that answers; BrokerUnreachable when none does."""
-        for left in reversed(range(len(self._nodes))):
-            try:
+        for _ in range(len(self._nodes) - 1):
+            with suppress(BrokerUnreachable):
                 self._connect_to(self._nodes[0])
-            except BrokerUnreachable:
-                self._nodes.rotate(-1)
-                if not left:
-                    raise
-            else:
                 return
+            self._nodes.rotate(-1)
+        self._connect_to(self._nodes[0])
 
     def _connect_to(self, address: Address) -> None:
         connection = amqp.Connection(
