@@ -285,9 +285,11 @@ def ordered(f: Facts) -> Iterator[str]:
         fences = [row["fence"] for row in rows if row["fence"] is not None] if key is not None else []
         if fences != sorted(set(fences)):
             yield f"{key}: fences {fences}"
-        last = (f.claims.get((name, key)) or {}).get("fence", 0)
-        if fences and fences[-1] != last and (name, key) not in f.poisonous:
-            yield f"{key}: its end was written with fence {fences[-1]}, its claim has {last}"
+        claim = f.claims.get((name, key)) or {"fence": 0, "attempts": 0}
+        if fences and fences[-1] != claim["fence"] and (name, key) not in f.poisonous:
+            yield f"{key}: its end was written with fence {fences[-1]}, its claim has {claim['fence']}"
+        if fences and rows[-1]["attempt"] != claim["attempts"] and (name, key) not in f.poisonous:
+            yield f"{key}: {rows[-1]['attempt']} attempts are recorded, its claim counts {claim['attempts']}"
         for row in rows:
             until = leases.get((key, row["fence"])) if row["state"] == "lost" else None
             if until is not None and row["finished_at"].timestamp() < until:

@@ -72,8 +72,8 @@ def takeover_by_the_workers_clock() -> None:
 def relay_deletes_before_the_confirm() -> None:
     """The outbox row goes before the broker has said that it has the message."""
 
-    def run_once(self: Any) -> int:
-        if not self._leads():
+    def run_once(self: Relay) -> int:
+        if not self._leadership.held():
             return 0
         with begin(self._engine) as connection:
             due = outbox.due(connection, WINDOW)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.workload_poison import CLASSES
 from tests.chaos.workload_tables import ACCOUNTS, CLOSED, OPENING
 
 SHARES = {
@@ -65,6 +64,8 @@ def plan(
     ]
     kinds += ["transfer"] * max(0, count - len(kinds))
     chance.shuffle(kinds)
+    from tests.chaos.workload_poison import CLASSES  # only here: to make its bodies takes a while
+
     # each class in its turn, so that all come up
     classes = sorted(CLASSES)
     random.Random(f"poison {seed}").shuffle(classes)

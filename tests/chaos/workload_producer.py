@@ -23,7 +23,6 @@ from reliable_tasks.operate import tasks as operate
 from reliable_tasks.store.engine import create_engine
 from tests.chaos import workload_app
 from tests.chaos.history import HISTORY, History
-from tests.chaos.workload_poison import publish
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
@@ -101,6 +100,8 @@ class Producer:
                 self._channel.confirm_delivery()
         except pika.exceptions.AMQPError:
             return "fail"
+        from tests.chaos.workload_poison import publish  # only here: to make its bodies takes a while
+
         try:
             publish(self._channel, send["name"], send["mark"])
         except (pika.exceptions.UnroutableError, pika.exceptions.NackError):
