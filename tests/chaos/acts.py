@@ -96,7 +96,7 @@ def run(stack: Stack, act: Act, around: Deployment) -> dict[str, Any]:
             wire.heal()
         wait_until(running.all_sent, "everything is sent", SENT_SECONDS)
         running.drain(STALLED_SECONDS)
-        return {**running.judge(), "folder": str(running.folder)}
+        return running.judge()
 
 
 def _under_way(running: Run) -> bool:

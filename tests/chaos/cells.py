@@ -82,7 +82,7 @@ def run(stack: Stack, cell: Cell, around: Deployment) -> dict[str, Any]:
             told = marks(running)[str(parse(failpoint)[0])]
             running.history.say("fired", fault=failpoint, inside=True, mark=told)
         running.drain(STALLED_SECONDS)
-        return {**running.judge(), "folder": str(running.folder)}
+        return running.judge()
 
 
 def _more_dead(send: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.model.shape import Topology
+from tests.chaos import quick_table
 from tests.deployment import Deployment, new_deployment
 from tests.integration.applied_topology import TOPOLOGY
 
@@ -29,11 +30,15 @@ class Verdicts(Generic[Cell]):
         """Wait for a cell's verdict."""
         return self._begun[cell].result()
 
-    def expect_green(self, cell: Cell) -> Verdict:
-        """Wait for a cell's verdict; fails with the checker's table and the folder of logs and history."""
-        verdict = self.of(cell)
-        assert not verdict["red"], f"{verdict['table']}\n{verdict['folder']}"
-        return verdict
+    def expect_green(self, cell: Cell) -> None:
+        """Wait for a cell's verdict; fails when it is not green."""
+        expect_green(str(cell), self.of(cell))
+
+
+def expect_green(fault: str, verdict: Verdict) -> None:
+    """Note the verdict; fails with the checker's table and the folder of logs and history."""
+    quick_table.note(fault, verdict)
+    assert not verdict["red"], f"{verdict['table']}\n{verdict['folder']}"
 
 
 def chosen(request: pytest.FixtureRequest, name: str = "cell") -> list[Any]:

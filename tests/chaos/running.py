@@ -157,7 +157,7 @@ class Run:
         return done
 
     def judge(self, *options: str) -> dict[str, Any]:
-        """The checker's verdict, from a process that knows nothing of us."""
+        """The checker's verdict, from a process that knows nothing of us; how many faults fired, seconds to recover."""
         where = self.around
         done = subprocess.run(
             [sys.executable, CHECKER, "--database-url", where.database_url, "--broker-url", where.broker_url,
@@ -170,7 +170,14 @@ class Run:
         (self.folder / "verdict.txt").write_text(done.stderr)
         verdict: dict[str, Any] = json.loads(done.stdout)
         assert bool(verdict["red"]) == bool(done.returncode)
-        return {**verdict, "table": done.stderr}
+        said = self.history.lines()
+        return {
+            **verdict,
+            "table": done.stderr,
+            "folder": str(self.folder),
+            "fired": sum(line["op"] == "fired" and line["inside"] for line in said),
+            "recovered": sum(line["seconds"] for line in said if line["op"] == "drained"),
+        }
 
     def children(self, name: str) -> list[ProcessId]:
         """The pool processes of a worker."""

@@ -113,7 +113,7 @@ def run(stack: Stack, proof: Proof, around: Deployment) -> dict[str, Any]:
         scenario.act(running, stack)
         running.wait_ready(faults.WORKER)
         running.drain(scenario.patience, limit_seconds=2 * scenario.patience)
-        return {**running.judge("--broker-seconds", "8"), "folder": str(running.folder)}
+        return running.judge("--broker-seconds", "8")
 
 
 PROOF = {

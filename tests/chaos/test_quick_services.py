@@ -7,6 +7,7 @@ import pytest
 from reliable_tasks.dev import Stack
 from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import WORKER
+from tests.chaos.pooled import expect_green
 from tests.chaos.running import Run
 from tests.chaos.wires import Wires
 from tests.deployment import new_deployment
@@ -25,8 +26,8 @@ def test_nothing_is_lost_and_nothing_happens_twice_when_a_service_is_killed(
         victim.start()
 
     around = new_deployment(reliable_stack, migrated_template, tmp_path)
-    verdict = run(reliable_stack, Act(f"the {service} is killed", WORKER, do=kill), around)
-    assert not verdict["red"], f"{verdict['table']}\n{verdict['folder']}"
+    act = Act(f"the {service} is killed", WORKER, do=kill)
+    expect_green(act.name, run(reliable_stack, act, around))
 
 
 def _not_accepted(running: Run) -> bool:

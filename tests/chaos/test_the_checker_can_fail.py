@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from reliable_tasks.dev import Stack
-from tests.chaos.pooled import Verdict, Verdicts, begun, chosen
+from tests.chaos import quick_table
+from tests.chaos.pooled import Verdict, Verdicts, begun, chosen, expect_green
 from tests.chaos.scenarios import ALONE, PROOF, Proof, run
 from tests.deployment import new_deployment
 
@@ -69,5 +70,6 @@ def _judge(proof: Proof, clean: Verdict, mutated: Verdict) -> None:
         }
         with Path(ORACLE).open("a") as file:
             file.write(json.dumps(line) + "\n")
-    assert clean["verdict"] == "green", f"{clean['table']}\n{clean['folder']}"
+    quick_table.note(proof.scenario, mutated, mutant=proof.mutant)
+    expect_green(proof.scenario, clean)
     assert proof.breaks in mutated["red"], f"{mutated['table']}\n{mutated['folder']}"
