@@ -40,8 +40,9 @@ class ReliableCelery(Celery):
         main: the application's name.
         topology: "module:NAME" of the declared shape, or a Topology; by default RELIABLE_TASKS_TOPOLOGY.
         settings: by default read from the environment.
-        remote_control: whether workers answer `celery inspect` and `control`; they then need the right to
-            configure their own reply queues on the broker, and only those.
+        remote_control: whether workers answer `celery inspect` and `control`, as RELIABLE_TASKS_REMOTE_CONTROL=1
+            says it, too; they then need the right to configure their own reply queues on the broker, and only those.
+            In production only the setting counts.
 
     Raises:
         SettingError: when settings or topology cannot be loaded.
@@ -77,7 +78,7 @@ class ReliableCelery(Celery):
         )
 
     def _reliable_configuration(self, remote_control: bool) -> dict[str, Any]:
-        shape = self.runtime.topology
+        shape, settings = self.runtime.topology, self.runtime.settings
         default = shape.work_queue(shape.default_queue)
         return {
             "task_queues": kombu_queues(shape),
@@ -94,12 +95,13 @@ class ReliableCelery(Celery):
             "accept_content": ["json"],
             "result_accept_content": ["json"],
             "result_extended": True,
-            "result_expires": self.runtime.settings.results_expire_seconds or None,
+            "result_expires": settings.results_expire_seconds or None,
             "broker_connection_retry_on_startup": True,
             "broker_channel_error_retry": True,
             "broker_connection_max_retries": None,
             "worker_consumer": "reliable_tasks.worker.consumer:ReliableConsumer",
-            "worker_enable_remote_control": remote_control,
+            "worker_enable_remote_control": settings.remote_control
+            or (remote_control and settings.env != "production"),
             "worker_send_task_events": False,
             "worker_cancel_long_running_tasks_on_connection_loss": False,
             "worker_prefetch_multiplier": 4,

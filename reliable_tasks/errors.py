@@ -25,6 +25,7 @@ ReliableTasksError
 |   +-- Fenced                  RT402  another execution owns the key now
 |   +-- UncertainEffect         RT404  an external call may have happened
 |   +-- KeyForgotten            RT409  sent before the time from which keys are kept
+|   +-- ResultDeleted           RT410  the key was done, and nobody keeps its result
 |   +-- MessageRefused          RT405  a message that is not even looked into
 |       +-- Undecodable         RT403
 |       +-- Unsigned            RT406  without a signature, where one is required
@@ -164,6 +165,10 @@ class UncertainEffect(ExecutionError):
 
 class KeyForgotten(ExecutionError):
     code = "RT409"
+
+
+class ResultDeleted(ExecutionError):
+    code = "RT410"
 
 
 class MessageRefused(ExecutionError):

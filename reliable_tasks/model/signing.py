@@ -16,8 +16,9 @@ from enum import StrEnum
 from typing import Any
 
 from reliable_tasks.errors import BadSignature, Unsigned
-from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, REPLAY, Message
-from reliable_tasks.model.headers import moment
+from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, REPLAY, Message, without_history
+from reliable_tasks.model.headers import DEEPEST, moment
+from reliable_tasks.model.storable import storable
 from reliable_tasks.settings import SigningSettings
 
 SIGNATURE = "rt-signature"
@@ -194,10 +195,23 @@ def unverified_id(message: Message) -> str:
 
     The same for worker and collector, so that both write one dead letter.
     """
-    parts = [message.queue, *(message.headers.get(name) for name in ("task", "id", SIGNATURE))]
-    digest = hashlib.sha256(json.dumps([part if isinstance(part, str) else "" for part in parts]).encode())
+    headers = {str(name): value for name, value in without_history(message.headers).items()}
+    digest = hashlib.sha256(json.dumps([message.queue, _same(headers)], sort_keys=True).encode())
     digest.update(message.body)
     return f"unverified-{digest.hexdigest()[:32]}"
+
+
+def _same(value: Any, depth: int = 0) -> Any:
+    """A header's value as both client libraries read it; what they read differently does not count."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict) and depth < DEEPEST:
+        return {storable(str(name)): _same(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, (list, tuple)) and depth < DEEPEST:
+        return [_same(item, depth + 1) for item in value]
+    return "?"
 
 
 def _plain(value: Any) -> Any:

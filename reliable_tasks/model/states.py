@@ -1,6 +1,7 @@
-"""The states of a task and of a dead letter, and which may follow which.
+"""The states of a task, of its key's claim and of a dead letter, and which may follow which.
 
-Enforced three times: by these tables, by conditional UPDATEs in `store`, by CHECK constraints in the schema.
+Enforced three times: by these tables, by conditional UPDATEs in `store`, by CHECK constraints and triggers in the
+schema. A test goes through all pairs and holds them equal.
 """
 
 from enum import StrEnum
@@ -22,6 +23,18 @@ class TaskState(StrEnum):
     EXPIRED = "expired"
     DISCARDED = "discarded"
     DUPLICATE = "duplicate"
+
+
+class ClaimState(StrEnum):
+    """Where an idempotency key is: with an execution, open for the next one, or closed by an end."""
+
+    RUNNING = "running"
+    RETRY_WAIT = "retry_wait"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    UNCERTAIN = "uncertain"
+    FAILED = "failed"
+    DISCARDED = "discarded"
 
 
 class DeadLetterState(StrEnum):
@@ -48,6 +61,19 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     _S.EXPIRED: frozenset(),
     _S.DISCARDED: frozenset({_S.DEAD}),
     _S.DUPLICATE: frozenset(),
+}
+
+_C = ClaimState
+CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
+    # running again: a takeover. Its fence is higher then, as whenever a key begins to run
+    _C.RUNNING: frozenset({_C.RUNNING, _C.RETRY_WAIT, _C.SUCCEEDED, _C.DEAD, _C.UNCERTAIN, _C.FAILED}),
+    _C.RETRY_WAIT: frozenset({_C.RUNNING}),
+    # running: only by a replay of a higher number than the claim has seen
+    _C.DEAD: frozenset({_C.RUNNING, _C.DISCARDED}),
+    _C.UNCERTAIN: frozenset({_C.SUCCEEDED, _C.FAILED, _C.DEAD}),
+    _C.SUCCEEDED: frozenset(),
+    _C.FAILED: frozenset(),
+    _C.DISCARDED: frozenset({_C.DEAD}),
 }
 
 WAITING = frozenset({_S.ENQUEUED, _S.RUNNING, _S.RETRY_WAIT})

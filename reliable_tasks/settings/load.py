@@ -88,6 +88,7 @@ def _resolve(reader: Reader) -> Settings | None:
         env=cast(Literal["development", "production"], reader.value("RELIABLE_TASKS_ENV") or "development"),
         topology=reader.value("RELIABLE_TASKS_TOPOLOGY") or "topology:TOPOLOGY",
         results_expire_seconds=int(reader.value("CELERY_RESULT_EXPIRES") or 0),
+        remote_control=reader.value("RELIABLE_TASKS_REMOTE_CONTROL") == "1",
         key_retention_seconds=_key_retention(reader),
         sweep_grace_seconds=int(reader.value("RELIABLE_TASKS_SWEEP_GRACE") or 0),
         state_dir=Path(state_dir) if state_dir else None,
@@ -146,6 +147,14 @@ def _refuse_unsafe_defaults(reader: Reader, broker: Found) -> None:
             Problem(
                 f"RELIABLE_TASKS_ENV=production refuses the broker's guest account ({broker.origin})",
                 "set RABBITMQ_USER and RABBITMQ_PASSWORD_FILE, or RELIABLE_TASKS_BROKER_URL_FILE",
+            )
+        )
+    if broker.address.path in ("", "/"):
+        reader.problems.append(
+            Problem(
+                f"RELIABLE_TASKS_ENV=production refuses the broker's virtual host / ({broker.origin}), which every new "
+                "account and program uses",
+                "make one for this application (rabbitmqctl add_vhost NAME) and set RABBITMQ_VHOST",
             )
         )
     mode, keys = reader.value("RELIABLE_TASKS_SIGNING"), reader.value("RELIABLE_TASKS_SIGNING_KEYS")

@@ -70,6 +70,7 @@ class Settings(_Frozen):
     env: Literal["development", "production"] = "development"
     topology: str = "topology:TOPOLOGY"
     results_expire_seconds: int = 0
+    remote_control: bool = False
     sweep_grace_seconds: int = 60
     key_retention_seconds: int = 90 * 24 * 3600
     """How long keys of ended tasks are kept; 0 is for ever."""

@@ -154,8 +154,8 @@ VARIABLES: tuple[Variable, ...] = (
         "RELIABLE_TASKS_ENV",
         "choice",
         "development",
-        "In production, unsafe defaults are refused: the guest account, a database that nobody named, and "
-        "messages without signatures.",
+        "In production, unsafe defaults are refused: the guest account, the virtual host /, a database that nobody "
+        "named, and messages without signatures; and remote control is off unless RELIABLE_TASKS_REMOTE_CONTROL=1.",
         choices=("development", "production"),
     ),
     Variable(
@@ -180,6 +180,14 @@ VARIABLES: tuple[Variable, ...] = (
         "bytes",
         "1048576",
         "The largest body of a message: a larger one is not sent, and a dead letter when it comes.",
+    ),
+    Variable(
+        "RELIABLE_TASKS_REMOTE_CONTROL",
+        "choice",
+        "0",
+        "1: workers answer `celery inspect` and `celery control`. Whoever may write to the broker can then stop them; "
+        "in production only this variable allows it, whatever the application says. `tasks cancel` needs none of it.",
+        choices=("0", "1"),
     ),
     Variable(
         "RELIABLE_TASKS_KEY_RETENTION",

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from reliable_tasks.model.states import DeadLetterState, TaskState
+from reliable_tasks.model.states import WAITING, ClaimState, DeadLetterState, TaskState
 
 SCHEMA = "reliable_tasks"
 metadata = MetaData(
@@ -33,7 +33,6 @@ metadata = MetaData(
     },
 )
 
-CLAIM_STATES = ("running", "retry_wait", "succeeded", "dead", "uncertain", "failed", "discarded")
 ATTEMPT_STATES = ("succeeded", "failed", "lost", "uncertain", "timed_out")
 
 
@@ -63,8 +62,12 @@ claims = Table(
     Column("may_have_acted", SmallInteger, nullable=False, server_default="0"),
     _time("lease_until"),
     _time("first_seen", nullable=False, server_default=_now),
-    CheckConstraint(_one_of("state", CLAIM_STATES), name="state"),
-    CheckConstraint("state <> 'running' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", name="owned"),
+    CheckConstraint(_one_of("state", ClaimState), name="state"),
+    CheckConstraint(
+        "(state = 'running') = (owner IS NOT NULL) AND (state = 'running') = (lease_until IS NOT NULL)",
+        name="owned",
+    ),
+    CheckConstraint("fence >= 0 AND attempts >= 0 AND crashes >= 0 AND replay >= 0", name="counts"),
     Index("ix_claims_first_seen", "first_seen"),
     postgresql_with={"fillfactor": "75"},
 )
@@ -128,6 +131,10 @@ results = Table(
     CheckConstraint(_one_of("state", TaskState), name="state"),
     CheckConstraint("(state = 'duplicate') = (duplicate_of IS NOT NULL)", name="duplicate_of"),
     CheckConstraint("started_at IS NULL OR finished_at IS NULL OR started_at <= finished_at", name="times"),
+    CheckConstraint(
+        f"finished_at IS NOT NULL OR {_one_of('state', sorted(WAITING))}",
+        name="ended",
+    ),
     Index("ix_results_finished_at", "finished_at"),
     Index("ix_results_state_finished_at", "state", "finished_at"),
     Index("ix_results_idempotency_key", "idempotency_key"),

@@ -45,6 +45,7 @@ class Execution:
         self.doubt = self.owned.may_have_acted
         caller = current_unit.get()
         self.unit.correlation_id = self.call.delivery.request.get(CORRELATION_ID)
+        self.unit.replay = self.call.replay
         self.unit.task_ids = frozenset({self.call.task_id}) | (caller.task_ids if caller else frozenset())
 
     def run(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -162,6 +163,10 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
             value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
             if execution.returned is not None and info is not None and info.state == "FAILURE":
                 _fail_after_all(call, execution, info.retval, getattr(value, "traceback", None))
+            elif (
+                info is not None and info.state == "IGNORED" and _ignored(call, execution) is TaskState.FAILED
+            ):
+                _undo(execution)
     finally:
         current_execution.reset(execution_token)
         current_unit.reset(unit_token)
@@ -171,16 +176,24 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
     return outcome
 
 
+def _undo(execution: Execution) -> None:
+    """Take back what the function did, as far as that can be done."""
+    unit = execution.unit
+    if execution.steps.one_transaction:
+        unit.drop_after(0)
+    elif execution.returned is not None:
+        unit.drop_after(execution.returned)
+    execution.steps.undo()
+
+
 def _fail_after_all(call: Call, execution: Execution, failure: BaseException, traceback: str | None) -> None:
     """The function has returned, but its result cannot be stored, or what follows it in a chain not be sent.
 
     A dead task may be replayed, so its database effect must not stay. A call to something outside stays, with
     what its function has sent.
     """
-    unit = execution.unit
-    unit.drop_after(0 if execution.steps.one_transaction else execution.returned or 0)
-    unit.results.clear()
-    execution.steps.undo()
+    _undo(execution)
+    execution.unit.results.clear()
     request = Context(
         {**call.delivery.request, **call.embed}, args=call.args, kwargs=call.kwargs, called_directly=False
     )
@@ -198,7 +211,9 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
         outcome.state = TaskState.RETRY_WAIT
         outcome.may_have_acted = _may_have_acted(call, execution)
     elif state == "IGNORED":
-        outcome.claim_state, outcome.state = TaskState.SUCCEEDED.value, _ignored(call, execution)
+        outcome.state = _ignored(call, execution)
+        failed = outcome.state is TaskState.FAILED
+        outcome.claim_state = (TaskState.FAILED if failed else TaskState.SUCCEEDED).value
         return
     elif state == "REJECTED" and getattr(info.retval, "requeue", False):
         outcome.settlement, outcome.claim_state = Settlement.REQUEUE, TaskState.RETRY_WAIT.value
@@ -218,10 +233,10 @@ def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> 
     outcome.claim_state = outcome.state.value
 
 
-def _ignored(call: Call, execution: Execution) -> TaskState | None:
+def _ignored(call: Call, execution: Execution) -> TaskState:
     """The end of a task that raised Ignore: what it has stored itself, unless `replace` goes on under its id."""
     if any(message.task_id == call.task_id for message in execution.unit.messages):
-        return None
+        return TaskState.RETRY_WAIT
     stored = execution.unit.result_of(call.task_id)
     failed = stored is not None and stored.celery_state == "FAILURE"
     return TaskState.FAILED if failed else TaskState.SUCCEEDED
@@ -270,9 +285,7 @@ def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -
         "attempt": execution.owned.attempt,
         "replay": call.replay,
         "fence": execution.owned.fence,
-        "state": {TaskState.SUCCEEDED: "succeeded", TaskState.UNCERTAIN: "uncertain"}.get(
-            outcome.state or TaskState.SUCCEEDED, "failed"
-        ),
+        "state": outcome.claim_state if outcome.claim_state in ("succeeded", "uncertain") else "failed",
         "next_step": outcome.state.value if outcome.state else None,
         "exception_type": ended.get("exception_type"),
         "exception_message": ended.get("exception_message"),

@@ -15,7 +15,7 @@ from typing import Any
 from kombu.serialization import dumps
 
 from reliable_tasks.errors import ArgumentError, MessageTooLarge, Undecodable
-from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, Message
+from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, REPLAY, Message
 from reliable_tasks.model.headers import check_headers
 from reliable_tasks.model.storable import storable_json
 from reliable_tasks.worker.body import check_body
@@ -86,6 +86,8 @@ class Sender:
         unit = current_unit.get()
         case = (unit.correlation_id if unit else None) or headers.get("root_id") or headers.get("id", "")
         headers.setdefault(CORRELATION_ID, case)
+        if unit and unit.replay and headers.get("id") in unit.task_ids:
+            headers.setdefault(REPLAY, unit.replay)  # else it would pass for a late copy of what was replayed
         queue = declare[0].name if declare else topology.default_queue
         if declare:
             # now and not in the relay, where nobody would hear of it

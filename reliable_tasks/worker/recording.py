@@ -7,7 +7,7 @@ from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.signing import unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
-from reliable_tasks.store import attempts, dead_letters, outbox, results
+from reliable_tasks.store import attempts, claims, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
 from reliable_tasks.worker.outcome import Outcome
 from reliable_tasks.worker.rows import now
@@ -76,6 +76,8 @@ def record_foreign(connection: Any, stored: StoredResult, reason: str | None = N
         values["reason"] = reason
     if state is TaskState.CANCELLED and values.get("exception_message") == "expired":
         state = TaskState.EXPIRED
+    if state is TaskState.CANCELLED and _in_doubt(connection, stored.task_id):
+        return  # `celery control revoke`, of a task that may have called something outside
     if state is None:
         state, values["celery_state"] = TaskState.RUNNING, stored.celery_state
     if state in ENDS:
@@ -83,6 +85,11 @@ def record_foreign(connection: Any, stored: StoredResult, reason: str | None = N
     elif state is TaskState.RUNNING:
         values["finished_at"] = None
     results.store(connection, stored.task_id, state, values)
+
+
+def _in_doubt(connection: Any, task_id: str) -> bool:
+    row = results.get(connection, task_id)
+    return row is not None and claims.in_doubt(connection, row["name"], row["idempotency_key"], task_id)
 
 
 def dead_letter_row(delivery: Delivery, outcome: Outcome, key: str | None) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from reliable_tasks.errors import (
     KeyConflict,
     KeyForgotten,
     MessageRefused,
+    ResultDeleted,
     Unsigned,
 )
-from reliable_tasks.model.states import TaskState
+from reliable_tasks.model.states import WAITING, TaskState
 from reliable_tasks.store import results
 from reliable_tasks.store.claims import BeyondRetention, Busy, Closed, Conflict, Done
+from reliable_tasks.store.engine import database_now
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement
@@ -27,6 +29,7 @@ from reliable_tasks.worker.unit import current_unit
 from reliable_tasks.worker.verdicts import Expired, NotYet, Poison, Withdrawn
 
 _AFTER_LEASE = timedelta(milliseconds=200)
+_UNTIL_REPLACED = timedelta(seconds=2)
 
 
 def refuse(steps: ShortTransactions, call: Call, verdict: Any) -> Outcome:
@@ -107,7 +110,21 @@ def _duplicate(steps: ShortTransactions, call: Call, first: str) -> Outcome:
     if first == call.task_id:
         return Outcome(suppressed="redelivered")
     with steps.connection() as connection:
-        stored = results.get(connection, first)
+        stored, moment = results.get(connection, first), database_now(connection)
+    if stored is None:
+        if call.task.ignore_result or call.delivery.request.get("ignore_result"):
+            return execute_stored(call, first, None)
+        error = ResultDeleted(
+            f"the key {call.key} was done by task {first}, and its result is deleted: this one cannot be given it",
+            hint="the effect has happened once; discard this one",
+        )
+        return _dead(call, error, "result_deleted", suppressed="duplicate")
+    state = TaskState(stored["state"])
+    if state in WAITING:
+        # another task goes on under its id, which it was replaced by
+        return _later(steps, call, moment + _UNTIL_REPLACED, suppressed="busy")
+    if state not in (TaskState.SUCCEEDED, TaskState.DUPLICATE):
+        return _dead_by(call, Closed(state, first))
     return execute_stored(call, first, stored)
 
 

@@ -11,9 +11,12 @@ from celery.worker.request import Request
 from celery.worker.state import revoked, task_ready
 
 from reliable_tasks import failpoints
+from reliable_tasks.errors import MessageRefused
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.retry import Effects
+from reliable_tasks.worker.call import delivery_of, verify
 from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.timeouts import end_process, record_timeout
 
 logger = get_logger("reliable_tasks.worker")
 
@@ -90,10 +93,22 @@ class ReliableRequest(Request):
         self._answer(Settlement.REQUEUE)
 
     def revoked(self) -> bool:
-        """As Celery's; but where an earlier delivery may have called something outside, the claim decides."""
+        """As Celery's; but where an earlier delivery may have called something outside, the claim decides.
+
+        And a forged message goes to the pool, to be refused there: anybody can claim the id of a revoked task.
+        """
         if self._external and self.delivery_info.get("redelivered"):
             return False
+        if (self.id in revoked or self.stamped_headers) and not self._genuine():
+            return False
         return bool(super().revoked())
+
+    def _genuine(self) -> bool:
+        try:
+            verify(self.app.runtime, delivery_of(self.app, *self.pool_arguments()))
+        except MessageRefused:
+            return False
+        return True
 
     def maybe_expire(self) -> bool | None:
         """As Celery's; but an operator who replays a task wants it run.
@@ -112,17 +127,24 @@ class ReliableRequest(Request):
             revoked.discard(self.id)  # or the next delivery, which finds out, would be thrown away
             pool.terminate_job(self.worker_pid, signals.signum(signal or TERM_SIGNAME))
             return
-        super().terminate(pool, signal)
+        if self._genuine():
+            super().terminate(pool, signal)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard time limit has killed the process: record that, then settle."""
+        """A hard time limit ends the process: record that, then settle.
+
+        An external task comes again, and asks what became of its call.
+        """
         if soft:
             logger.warning("Soft time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
             return
+        logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
         task_ready(self)
-        from reliable_tasks.worker.timeouts import timed_out
-
-        self._answer(timed_out(self, timeout))
+        if self._external:
+            self._answer(Settlement.REQUEUE)
+            return
+        end_process(self.worker_pid)
+        self.hand_over(record_timeout, timeout)
 
     def _answer(self, settlement: Settlement) -> None:
         if self._settled:
@@ -161,6 +183,15 @@ def request_class(task: Any, pool: Any, trace: Any) -> type[ReliableRequest]:
             )
             self._apply_result = (lambda: result) if result is not None else None
             return result
+
+        def hand_over(self, function: Any, *first: Any) -> None:
+            """Let a pool process settle it, by this function of the delivery."""
+            pool.apply_async(
+                function,
+                args=(*first, *self.pool_arguments()),
+                callback=self.settle,
+                error_callback=lambda _lost: self._answer(Settlement.REQUEUE),
+            )
 
         def on_success(self, answer: Any, **_unused: Any) -> None:
             self.settle(answer)

@@ -55,8 +55,19 @@ class ShortTransactions:
         """Who may run this call; Owned is the one answer that runs it."""
         if failpoints.ACTIVE:
             failpoints.reach("worker.after_verify")
-        crashes = self._count_crash(call)
+        try:
+            crashes = self._count_crash(call)
+            return self._claim(call, crashes)
+        except Exception as error:
+            if not is_lock_timeout(error):
+                raise
+        # the uncommitted row of another execution is its lock; wait our turn in the outbox
+        self.owned = None
         with self.connection() as connection:
+            return claims.Busy(database_now(connection) + timedelta(seconds=LOCK_WAIT_SECONDS))
+
+    def _claim(self, call: Call, crashes: int) -> Any:
+        with self.connection() as connection, waiting_at_most(connection, LOCK_WAIT_SECONDS):
             verdict = self._take(connection, call, crashes)
             if isinstance(verdict, claims.Owned):
                 if verdict.takeover:
@@ -122,6 +133,10 @@ class ShortTransactions:
         state = results.standing(connection, call.task_id)
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
+        if state is not None and state["replay"] > call.replay:
+            return (
+                Withdrawn()
+            )  # a late copy: an operator has replayed the task since, and that one will end it
         if call.expires_at is not None and worthless(call, database_now(connection)):
             # a busy key's message that comes again is not marked as redelivered
             begun = claims.in_doubt(connection, call.task.name, call.key, call.task_id)
@@ -178,7 +193,7 @@ class ShortTransactions:
             call.options.lease,
             call.replay,
         )
-        with begin(self.runtime.engine) as connection:
+        with begin(self.runtime.engine) as connection, waiting_at_most(connection, LOCK_WAIT_SECONDS):
             return claims.count_crash(connection, request)
 
     def _write(self, connection: Any, delivery: Delivery, outcome: Outcome) -> None:
@@ -217,18 +232,9 @@ class OneTransaction(ShortTransactions):
     ) -> None:
         self._transaction.__exit__(kind, error, trace)
 
-    def claim(self, call: Call) -> Any:
-        if failpoints.ACTIVE:
-            failpoints.reach("worker.after_verify")
-        crashes = self._count_crash(call)
-        try:
-            with waiting_at_most(self._connection, LOCK_WAIT_SECONDS):
-                return self._take(self._connection, call, crashes)
-        except Exception as error:
-            if not is_lock_timeout(error):
-                raise
-            # the uncommitted row of another execution is its lock; wait our turn in the outbox
-            return claims.Busy(database_now(self._connection) + timedelta(seconds=LOCK_WAIT_SECONDS))
+    def _claim(self, call: Call, crashes: int) -> Any:
+        with waiting_at_most(self._connection, LOCK_WAIT_SECONDS):
+            return self._take(self._connection, call, crashes)
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         self._write(self._connection, delivery, outcome)

@@ -1,17 +1,18 @@
-"""Tasks that a hard time limit has killed: recorded by the parent, since the process is gone."""
+"""Tasks that a hard time limit has killed: recorded by another pool process, since theirs is gone."""
 
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import Any
 
+from celery import current_app
 from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
 from reliable_tasks.errors import MessageRefused
-from reliable_tasks.model.retry import Effects
 from reliable_tasks.store.claims import Owned
-from reliable_tasks.worker.call import Call, decode, delivery_of, verify
+from reliable_tasks.worker.call import Call, Delivery, decode, delivery_of, verify
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.refusals import dead_before_its_end, unreadable
 from reliable_tasks.worker.steps import steps_for
@@ -19,37 +20,41 @@ from reliable_tasks.worker.steps import steps_for
 logger = get_logger("reliable_tasks.worker")
 
 
-def timed_out(request: Any, timeout: float) -> Settlement:
-    """Record that the limit ended the task; an external one comes again, and asks what became of its call."""
-    logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, request.name, request.id)
-    task = request.task
-    options = getattr(task, "reliable_options", None)
-    if options is not None and options.effects is Effects.EXTERNAL:
-        return Settlement.REQUEUE
-    delivery = delivery_of(task.app, *request.pool_arguments())
-    _kill(request.worker_pid)
+def record_timeout(timeout: float, task_name: str, *arguments: Any) -> tuple[int, str, float]:
+    """Record that the limit ended the task; called with its limit, and what `worker.trace.trace` was called with.
+
+    In a pool process: the parent would wait for Postgres with all its other tasks.
+    """
+    app = current_app._get_current_object()
+    started = time.monotonic()
+    task, delivery = app.tasks[task_name], delivery_of(app, task_name, *arguments)
     try:
-        with steps_for(task.app.runtime, task) as steps:
-            try:
-                verify(task.app.runtime, delivery)  # the limit may have come before the pool's process did
-                call = decode(delivery, task)
-            except MessageRefused as reason:
-                outcome = unreadable(delivery, reason)
-            else:
-                verdict = steps.claim(call)
-                if not isinstance(verdict, Owned):
-                    return Settlement.REQUEUE
-                outcome = _outcome(call, verdict, TimeLimitExceeded(timeout))
-            steps.record(delivery, outcome)
+        settlement = _recorded(app, task, delivery, timeout)
     except Exception:
         # not recorded: the broker keeps the message, and the next delivery tries again
-        logger.exception("The time limit of %s[%s] could not be recorded", request.name, request.id)
-        return Settlement.REQUEUE
+        logger.exception("The time limit of %s[%s] could not be recorded", task_name, delivery.task_id)
+        settlement = Settlement.REQUEUE
+    return 0, settlement.value, time.monotonic() - started
+
+
+def _recorded(app: Any, task: Any, delivery: Delivery, timeout: float) -> Settlement:
+    with steps_for(app.runtime, task) as steps:
+        try:
+            verify(app.runtime, delivery)  # the limit may have come before the pool's process did
+            call = decode(delivery, task)
+        except MessageRefused as reason:
+            outcome = unreadable(delivery, reason)
+        else:
+            verdict = steps.claim(call)
+            if not isinstance(verdict, Owned):
+                return Settlement.REQUEUE
+            outcome = _outcome(call, verdict, TimeLimitExceeded(timeout))
+        steps.record(delivery, outcome)
     return outcome.settlement
 
 
-def _kill(pid: int | None) -> None:
-    """End the process now: the pool would do so only after us, and it still holds the claim's row."""
+def end_process(pid: int | None) -> None:
+    """End the process now: the pool would do so only later, and it still holds the claim's row."""
     if pid and pid != os.getpid():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

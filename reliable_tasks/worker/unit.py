@@ -33,6 +33,9 @@ class UnitOfWork:
     task_ids: frozenset[str] = frozenset()
     """The task that runs, and those that called it as a function."""
 
+    replay: int = 0
+    """Number of the replay that runs, for what goes on under its id."""
+
     after_commit: list[Callable[[], Any]] = field(default_factory=list)
     """Eager mode only: tasks that run here when this one has committed."""
 

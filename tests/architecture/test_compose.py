@@ -98,7 +98,10 @@ def test_passwords_are_made_once_and_agree(tmp_path: Path) -> None:
     password = made["rabbitmq_password"]
     assert len(password) == len(made["db_password"]) == 48
     assert password != made["db_password"]
-    assert made["rabbitmq.conf"] == f"default_user = reliable_tasks\ndefault_pass = {password}\n"
+    assert (
+        made["rabbitmq.conf"]
+        == f"default_vhost = reliable_tasks\ndefault_user = reliable_tasks\ndefault_pass = {password}\n"
+    )
     again = subprocess.run([script, folder], check=False, capture_output=True, text=True, timeout=10)
     assert again.returncode == 1
     assert "nothing was changed" in again.stderr

@@ -96,11 +96,11 @@ def test_the_watermark_never_goes_back(engine: Any) -> None:
 
 def test_a_key_that_is_forgotten_while_it_is_claimed_is_not_run_again(engine: Any) -> None:
     """The claim waits for the transaction that forgets it, and then finds nothing."""
-    ended(engine, "k", "retry_wait", 40)
+    ended(engine, "k", "dead", 40)
     found: list[claims.Verdict] = []
     thread = threading.Thread(target=lambda: found.append(take(engine, request(sent_at=NOW - DAY * 40))))
     with begin(engine) as connection:
-        connection.execute(text("UPDATE reliable_tasks.claims SET state = 'failed'"))
+        connection.execute(text("UPDATE reliable_tasks.claims SET state = 'discarded'"))
         assert key_retention.forget(connection, DAY * 30, 10) == 1
         thread.start()
         mine = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -1,9 +1,13 @@
 """Production: what it refuses to start with, in one line with what to do."""
 
+import os
+
 import pytest
 
+from reliable_tasks import ReliableCelery
 from reliable_tasks.errors import SettingError
 from reliable_tasks.settings import load_settings
+from tests.integration.applied_topology import TOPOLOGY
 
 PRODUCTION = {
     "RABBITMQ_HOST": "rabbitmq",
@@ -88,3 +92,41 @@ def test_loopback_and_named_hosts_may_be_spoken_to_in_the_clear() -> None:
     for host in ("localhost", "127.1.2.3", "::1", "rabbitmq"):
         allowed = {"RABBITMQ_HOST": host, "RELIABLE_TASKS_PLAINTEXT_HOSTS": "rabbitmq, pg"}
         assert load_settings({**plain, **allowed}).broker.url_text().startswith("amqp://")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"RABBITMQ_VHOST": "/"},
+        {"RABBITMQ_VHOST": ""},
+        {"RELIABLE_TASKS_BROKER_URL": "amqps://admin:x@rabbitmq"},
+        {"RELIABLE_TASKS_BROKER_URL": "amqps://admin:x@rabbitmq/%2F"},
+    ],
+)
+def test_production_refuses_the_virtual_host_that_everybody_uses(named: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match="virtual host /") as raised:
+        load_settings({**PRODUCTION, **named})
+    assert "add_vhost" in raised.value.hint
+    assert load_settings({**PRODUCTION, **named, "RELIABLE_TASKS_ENV": "development"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked", "on"),
+    [
+        ({}, True, False),
+        ({"RELIABLE_TASKS_REMOTE_CONTROL": "1"}, False, True),
+        ({"RELIABLE_TASKS_ENV": "development"}, False, False),
+        ({"RELIABLE_TASKS_ENV": "development"}, True, True),
+        ({"RELIABLE_TASKS_ENV": "development", "RELIABLE_TASKS_REMOTE_CONTROL": "1"}, False, True),
+    ],
+)
+def test_in_production_only_a_setting_turns_remote_control_on(
+    variables: dict[str, str], asked: bool, on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # an application tells Celery where its services are
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    settings = load_settings({**PRODUCTION, **variables})
+    app = ReliableCelery(
+        "one", topology=TOPOLOGY, settings=settings, remote_control=asked, set_as_current=False
+    )
+    assert app.conf.worker_enable_remote_control is on

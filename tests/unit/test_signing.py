@@ -147,6 +147,9 @@ def test_an_unverified_message_has_a_name_that_no_task_has(message: Message) -> 
     assert name.startswith("unverified-")
     assert name == unverified_id(message.with_headers(**{"x-death": [1]}))
     assert name != unverified_id(replace(message, body=message.body + b"x"))
+    # two forgeries are two dead letters, whatever they differ in
+    assert name != unverified_id(message.with_headers(**{"x-of-theirs": [{"a": 1}]}))
+    assert name != unverified_id(message.with_headers(retries=-1))
 
 
 KEY = "bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4="

@@ -1,14 +1,25 @@
 """Cancelling tasks that have not started."""
 
+from contextlib import closing
 from pathlib import Path
 
+import pika
+
 from tests.integration.operating.operator import APPLICATION, Operator
+from tests.programs import kill
 from tests.waiting import wait_until
 
 IN_TRANSACTION = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()
 """
+
+
+def ready(operator: Operator, queue: str) -> int:
+    """Messages that no worker has taken."""
+    with closing(pika.BlockingConnection(pika.URLParameters(operator.around.broker_url))) as connection:
+        found = connection.channel().queue_declare(queue, passive=True)
+        return int(found.method.message_count)
 
 
 def test_a_task_in_the_outbox_is_withdrawn(idle: Operator) -> None:
@@ -79,3 +90,25 @@ def test_a_payment_that_is_cancelled_while_it_is_made_is_undone(operator: Operat
     wait_until(lambda: not operator.database.rows(IN_TRANSACTION), "the payment to have ended")
     assert operator.database.state(task_id) == "cancelled"
     assert operator.database.effects("c5") == 0
+
+
+def test_what_a_worker_has_taken_and_not_begun_stays_cancelled_after_a_restart(
+    idle: Operator, tmp_path: Path
+) -> None:
+    """Celery's revoke is a list in the memory of the workers that hear of it."""
+    with idle.around.worker(APPLICATION, "first", "-c", "1") as worker:
+        running = idle.send("slow_pay", order_id="c7", gate=str(tmp_path / "gate"))
+        wait_until((tmp_path / "gate.begun").exists, "the worker to be busy")
+        taken = idle.send("slow_pay", order_id="c8", gate=str(tmp_path / "gate"))
+        wait_until(lambda: not ready(idle, "payments"), "the worker to have taken the second")
+        assert idle.rows("tasks", "cancel", taken, "--yes")[0]["outcome"] == "cancelled"
+        queued = idle.send("slow_pay", order_id="c9", gate=str(tmp_path / "gate"))
+        kill(worker)
+    idle.run("tasks", "cancel", queued, "--yes")
+    (tmp_path / "gate").touch()
+    with idle.around.worker(APPLICATION, "second", "-c", "1"):
+        idle.database.until(running, "succeeded")
+        suppressed = idle.database.suppressed
+        wait_until(lambda: suppressed(taken) and suppressed(queued), "both cancelled deliveries")
+    assert [idle.database.state(task_id) for task_id in (taken, queued)] == ["cancelled", "cancelled"]
+    assert [idle.database.effects(key) for key in ("c7", "c8", "c9")] == [1, 0, 0]

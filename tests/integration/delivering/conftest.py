@@ -1,0 +1,40 @@
+"""The application whose tasks are delivered to, without a broker."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.app.trace import build_tracer
+from sqlalchemy import text
+
+from reliable_tasks import ReliableCelery
+from reliable_tasks.settings import load_settings
+from reliable_tasks.store.engine import begin
+from tests.integration.applied_topology import TOPOLOGY
+from tests.integration.delivering.one_delivery import CALLS, ENDINGS, HOOKS, declare_tasks
+
+
+@pytest.fixture
+def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    # nothing is sent to a broker here: what a task sends is in the outbox
+    settings = load_settings(
+        {
+            "RELIABLE_TASKS_BROKER_URL": "amqp://nobody:x@127.0.0.1:9/",
+            "RELIABLE_TASKS_DATABASE_URL": fresh_database,
+        }
+    )
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    app = ReliableCelery("delivering", topology=TOPOLOGY, settings=settings, set_as_current=True)
+
+    declare_tasks(app)
+    with begin(app.runtime.engine) as connection:
+        connection.execute(text("CREATE TABLE effects (name text)"))
+    for each in (CALLS, HOOKS, ENDINGS):
+        each.clear()
+    app.finalize()
+    for task in app.tasks.values():
+        # as a pool process does when it starts
+        task.__trace__ = build_tracer(task.name, task, app.loader, "here", app=app)
+    yield app
+    app.runtime.engine.dispose()
