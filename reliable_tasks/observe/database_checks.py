@@ -7,6 +7,7 @@ from reliable_tasks.observe.checks import Check, judged, noted, told_when_unreac
 from reliable_tasks.settings import Settings
 from reliable_tasks.store import measurements, migrations
 from reliable_tasks.store.engine import create_engine
+from reliable_tasks.store.leadership import Lead
 
 LAG_SECONDS = 60
 UPGRADE = "run `reliable-tasks db upgrade`"
@@ -82,7 +83,7 @@ def _schema(url: str) -> Check:
 
 def _waiting(connection: Any) -> list[Check]:
     outbox = measurements.outbox(connection)
-    leads = measurements.relay_leads(connection)
+    relay, sweeper = (measurements.leads(connection, what) for what in (Lead.RELAY, Lead.SWEEPER))
     lapsed = measurements.lapsed_claims(connection)
     dead = measurements.open_dead_letters(connection)
     count = sum(each for _queue, _reason, each, _age in dead)
@@ -94,14 +95,15 @@ def _waiting(connection: Any) -> list[Check]:
             "G2",
             outbox["lag"] <= LAG_SECONDS,
             f"{outbox['due']:.0f} of {outbox['waiting']:.0f} due, the oldest for {outbox['lag']:.0f} s, "
-            f"{outbox['refused']:.0f} refused by the broker; {'a' if leads else 'no'} relay is running",
+            f"{outbox['refused']:.0f} refused by the broker; {'a' if relay else 'no'} relay is running",
             "start `reliable-tasks services`; its log says what the broker refuses",
         ),
         judged(
             "executions",
             "G2",
             lapsed == 0,
-            f"{lapsed} lapsed over a minute ago and nobody has taken them over",
+            f"{lapsed} lapsed over a minute ago and nobody has taken them over; "
+            f"{'a' if sweeper else 'no'} sweeper is running",
             "start workers, and `reliable-tasks services`, whose sweeper sends them again",
         ),
         noted("dead letters", f"{count} open{shown}", "reliable-tasks dead-letters list" if count else ""),

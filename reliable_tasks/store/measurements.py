@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 from reliable_tasks.model.states import TRANSITIONS
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.leadership import Lead
 
 _FINAL = [state.value for state, following in TRANSITIONS.items() if not following]
 """States that are never left: only they may be counted, a counter must not go back."""
@@ -118,14 +119,14 @@ def server_settings(connection: Connection) -> Mapping[str, str]:
     return {**found, "standbys": str(standbys)}
 
 
-def relay_leads(connection: Connection) -> bool:
-    """Whether a relay holds the lead of this database's outbox."""
+def leads(connection: Connection, what: Lead) -> bool:
+    """Whether a process has this lead in this database."""
     query = """
         SELECT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
                         WHERE d.datname = current_database() AND l.locktype = 'advisory'
-                          AND l.classid = 7411 AND l.granted)
+                          AND l.classid = :lock AND l.granted)
     """
-    return bool(connection.execute(text(query)).scalar_one())
+    return bool(connection.execute(text(query), {"lock": int(what)}).scalar_one())
 
 
 def lapsed_claims(connection: Connection) -> int:
