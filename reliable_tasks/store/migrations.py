@@ -24,8 +24,8 @@ def script_location() -> Path:
     raise MigrationMissing("the Alembic revisions are not installed", hint="install the package anew")
 
 
-def upgrade(url: str) -> None:
-    """Apply every missing revision to the database at `url`, in one transaction.
+def upgrade(url: str, revision: str = "head") -> None:
+    """Apply every missing revision, up to this one, to the database at `url`, in one transaction.
 
     Raises:
         DatabaseUnreachable: when it cannot be reached.
@@ -35,7 +35,7 @@ def upgrade(url: str) -> None:
         with begin(engine) as connection:
             config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         engine.dispose()
 

@@ -52,3 +52,33 @@ def test_an_unknown_state_is_refused_by_the_database(fresh_database: str) -> Non
             )
         )
     engine.dispose()
+
+
+def test_what_is_there_survives_the_upgrade_to_guarded_states(empty_database: str) -> None:
+    migrations.upgrade(empty_database, "0003")
+    engine = create_engine(empty_database)
+    with begin(engine) as connection:
+        for state in ("succeeded", "dead", "running"):
+            connection.execute(
+                text(
+                    "INSERT INTO reliable_tasks.results (id, task_id, state, started_at) "
+                    "VALUES (gen_random_uuid(), :state, :state, '2026-01-01 12:00+00')"
+                ),
+                {"state": state},
+            )
+        connection.execute(
+            text(
+                "INSERT INTO reliable_tasks.claims (task_name, key, fingerprint, task_id, state, owner, lease_until)"
+                " VALUES ('pay', 'a', 'f', 't', 'running', gen_random_uuid(), now()),"
+                " ('pay', 'b', 'f', 'u', 'succeeded', NULL, NULL)"
+            )
+        )
+    migrations.upgrade(empty_database)
+    with begin(engine) as connection:
+        ended = text("SELECT task_id, finished_at = started_at FROM reliable_tasks.results ORDER BY 1")
+        assert [tuple(row) for row in connection.execute(ended)] == [
+            ("dead", True),
+            ("running", None),
+            ("succeeded", True),
+        ]
+    engine.dispose()
