@@ -1,6 +1,7 @@
 """A replay is one transaction: operators at the same moment, and a failure in the middle of it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ def dead_letter(engine: Any, task_id: str = "t1", **values: Any) -> int:
     }
     with begin(engine) as connection:
         dead_letters.add(connection, row)
-        results.store(connection, task_id, TaskState.DEAD, {"name": "pay", "queue": "payments"})
+        ended = {"name": "pay", "queue": "payments", "finished_at": datetime.now(UTC)}
+        results.store(connection, task_id, TaskState.DEAD, ended)
         return int(dead_letters.of_task(connection, task_id)[0]["id"])
 
 
