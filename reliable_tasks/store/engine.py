@@ -129,6 +129,16 @@ def ping(engine: Engine) -> str:
         return str(connection.execute(text("SHOW server_version")).scalar_one()).split()[0]
 
 
+def will_pass(error: BaseException) -> bool:
+    """Whether the same transaction may be done the next time: an outage, a deadlock, a lock that was held too long.
+
+    https://www.postgresql.org/docs/15/mvcc-serialization-failure-handling.html
+    """
+    if not isinstance(error, DBAPIError):
+        return is_outage(error)
+    return is_outage(error) or getattr(error.orig, "pgcode", None) in ("40001", "40P01", "55P03")
+
+
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement gave up waiting for another transaction's lock."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) == "55P03"

@@ -17,7 +17,7 @@ from reliable_tasks.errors import Fenced
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import attempts, claims, leases, results
-from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, is_outage, waiting_at_most
+from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, waiting_at_most, will_pass
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.keyless import keyless, lost_attempt
@@ -81,7 +81,7 @@ class ShortTransactions:
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Commit the outcome; while the database is away, wait: the effect has happened and must not be forgotten."""
         for attempt in Retrying(
-            retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True
+            retry=retry_if_exception(will_pass), wait=wait_random_exponential(0.2, 10), reraise=True
         ):
             with attempt:
                 with self.connection() as connection:

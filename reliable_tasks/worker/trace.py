@@ -9,7 +9,7 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
-from reliable_tasks.store.engine import is_outage
+from reliable_tasks.store.engine import will_pass
 from reliable_tasks.worker.call import delivery_of
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.fenced import note_fenced
@@ -31,8 +31,8 @@ def trace(
 ) -> tuple[int, str, float]:
     """Process one delivery; the answer is (0, settlement, seconds).
 
-    While the database is away this waits and tries again: the prefetched messages stay with the broker, which is
-    the back-pressure, and nothing is settled without its rows.
+    While the database is away, or ends a deadlock with this, it waits and tries again: the prefetched messages stay
+    with the broker, which is the back-pressure, and nothing is settled without its rows.
     """
     app = current_app._get_current_object()
     started = time.monotonic()
@@ -42,7 +42,7 @@ def trace(
     )
     settlement = Settlement.ACK
     for attempt in Retrying(
-        retry=retry_if_exception(is_outage), wait=wait_random_exponential(0.2, 10), reraise=True
+        retry=retry_if_exception(will_pass), wait=wait_random_exponential(0.2, 10), reraise=True
     ):
         delivery = replace(delivery, begun=attempt.retry_state.attempt_number - 1)
         with attempt:
@@ -53,7 +53,7 @@ def trace(
                 note_fenced(app.runtime, delivery)
                 settlement = Settlement.ACK
             except Exception as error:
-                if is_outage(error):
+                if will_pass(error):
                     raise
                 # said here and not by raising: a pool of threads would never settle the delivery
                 settlement = unrecorded(app.runtime, delivery, error)

@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.5
 
 
 def unrecorded(runtime: Runtime, delivery: Delivery, error: Exception) -> Settlement:
-    """Send it back, since a deadlock or a failover passes; the last time make it a dead letter.
+    """Send it back, since what is refused now may be taken later; the last time make it a dead letter.
 
     Raises:
         DatabaseUnreachable: when the database has gone away meanwhile; then nothing is counted.

@@ -136,7 +136,7 @@ def test_a_hard_time_limit_tells_the_errback(tasks: Any, marks: Any, unique: str
 
 
 def test_replace_goes_on_as_another_task(tasks: Any) -> None:
-    assert tasks.replaced.delay(3, 4).get(timeout=SECONDS) == 7
+    assert tasks.replaced.delay(3, 4).get(timeout=SECONDS) == 5
 
 
 def test_a_rejected_task_is_a_dead_letter(tasks: Any, database: Any) -> None:
@@ -172,3 +172,23 @@ def test_what_cannot_be_recorded_is_dead_at_last(tasks: Any, database: Any, uniq
     assert database.result(unique)["reason"] == "unrecordable"
     assert "not with me" in database.dead_letter(unique)["exception_message"]
     assert database.effects(unique) == 0
+
+
+@pytest.mark.parametrize(
+    ("effects", "state"), [("database", "40P01"), ("database", "40001"), ("external", "55P03")]
+)
+def test_a_deadlock_that_comes_again_and_again_condemns_no_task(
+    tasks: Any, database: Any, unique: str, effects: str, state: str
+) -> None:
+    database.rows(
+        f"""CREATE SEQUENCE {unique}_refused;
+        CREATE FUNCTION {unique}() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.task_id = '{unique}' AND nextval('{unique}_refused') <= 4
+        THEN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER {unique} BEFORE INSERT ON reliable_tasks.attempts FOR EACH ROW EXECUTE FUNCTION {unique}()"""
+    )
+    task, arguments = (tasks.pay, (unique,)) if effects == "database" else (tasks.tell, (unique, "none"))
+    task.apply_async(arguments, task_id=unique)
+    database.until(unique, "succeeded", 60)
+    assert database.one(f"SELECT last_value FROM {unique}_refused") == 5
+    assert [row["attempt"] for row in database.attempts(unique)] == [1]
