@@ -34,6 +34,16 @@ fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inp
 test-brokers: ## Tests on several releases of RabbitMQ, as root (BROKERS="4.0 4.3" ARGS="-k replay")
 	@scripts/timed "make test-brokers" $(BIN)/python scripts/test-brokers "$(BROKERS)" $(ARGS)
 
+.PHONY: chaos
+chaos: setup ## Random faults against thousands of transfers (SEED=3 MINUTES=10 BROKER=4.3 NODES=3)
+	@scripts/timed "make chaos" $(BIN)/python -m tests.chaos.random_tier $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(TRANSFERS),--transfers $(TRANSFERS)) \
+		$(if $(BROKER),--broker $(BROKER)) $(if $(NODES),--nodes $(NODES)) $(ARGS)
+
+.PHONY: chaos-docs
+chaos-docs: ## docs/reliability.md, from what the runs of `make chaos` have recorded
+	@$(BIN)/python -m tests.chaos.random_tier --write-docs
+
 .PHONY: lint
 lint: setup ## ruff: rules and format; deptry: dependencies
 	$(BIN)/ruff check .

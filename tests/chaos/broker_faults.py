@@ -62,15 +62,20 @@ def paused(stack: Stack) -> Iterator[None]:
 
 def ready(around: Deployment, queue: str) -> int:
     """How many messages wait in a queue; 0 also for a level that this version of the broker has no queue for."""
-    with closing(pika.BlockingConnection(pika.URLParameters(around.broker_url))) as connection:
+    with closing(pika.BlockingConnection(of_all_nodes(around.broker_url))) as connection:
         try:
             return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
         except pika.exceptions.ChannelClosedByBroker:
             return 0
 
 
+def of_all_nodes(broker_url: str) -> list[pika.URLParameters]:
+    """What a connection to the first of the nodes that answers is made with."""
+    return [pika.URLParameters(one) for one in broker_url.split(";")]
+
+
 def _bind(around: Deployment, bindings: Sequence[Binding], method: str) -> None:
-    with closing(pika.BlockingConnection(pika.URLParameters(around.broker_url))) as connection:
+    with closing(pika.BlockingConnection(of_all_nodes(around.broker_url))) as connection:
         channel = connection.channel()
         for one in bindings:
             getattr(channel, method)(one.queue, one.exchange, one.routing_key)

@@ -4,8 +4,9 @@
         --history FILE --bank-log FILE [--drain-seconds 60] [--oracle FILE]
 
 JSON to stdout, a table for people to stderr; exit code 1 when anything is red. The history is JSON lines: what was
-sent (`send`, with phase invoke, ok, fail or unknown), what operators did (`cancel`, `replay`), what executions saw
-(`begin`), what was watched (`snapshot`, `healed`, `drained`) and which faults were done (`scheduled`, `fired`).
+sent (`send`, with phase invoke, ok, fail or unknown), what operators do (`cancels`) and did (`cancel`, `replay`), what
+executions saw (`begin`), what was watched (`snapshot`, `healed`, `drained`) and which faults were done
+(`scheduled`, `fired`).
 """
 
 import argparse
@@ -93,9 +94,12 @@ def no_loss(f: Facts) -> Iterator[str]:
         row, send = f.results.get(task_id), f.sends[task_id]
         if row is None and send.get("mark", task_id) not in f.dead_text:
             yield f"{task_id} was accepted and is nowhere"
+    asked = {line["id"] for line in f.said("cancels")}
     for task_id, row in f.results.items():
         if row["state"] in WAITING and task_id not in f.unknown:
             yield f"{task_id} is {row['state']} after the drain"
+        if row["state"] == "cancelled" and task_id not in asked:
+            yield f"{task_id} is cancelled, and nobody has asked for it"
     for send in f.sends.values():
         done = (f.claims.get((send["name"], send.get("key"))) or {}).get("state") == "succeeded"
         for name, key in send.get("children", ()) if done else ():

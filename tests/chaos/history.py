@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ class History:
         self.path = path
         self._by = by
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._reading = threading.Lock()
+        self._read: list[dict[str, Any]] = []
+        self._offset = 0
 
     def say(self, op: str, *, durable: bool = True, **fields: Any) -> None:
         """Append one event; `durable` waits for the disk, as whoever was told "accepted" would expect."""
@@ -26,11 +30,17 @@ class History:
             os.fsync(self._file)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything that was said so far, by whomever."""
-        found = []
-        for line in self.path.read_text(errors="replace").splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue  # torn by a kill
-        return found
+        """Everything that was said so far, by whomever; what was read before is not read again."""
+        with self._reading:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+            # a line that is not ended yet is read when it is
+            whole = new[: new.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                try:
+                    self._read.append(json.loads(line))
+                except ValueError:
+                    continue  # torn by a kill
+            return list(self._read)

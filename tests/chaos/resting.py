@@ -11,6 +11,7 @@ from pika.exceptions import AMQPError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tests.chaos.broker_faults import of_all_nodes
 from tests.chaos.history import History
 from tests.integration.applied_topology import TOPOLOGY
 
@@ -41,7 +42,7 @@ class Rest:
         self._broker_url = broker_url
         lines = [line for line in history.lines() if line["op"] == "send"]
         # what has no id of its own is seen when its queue is empty
-        nameless = {line["id"] for line in lines if line.get("mark")}
+        nameless = {line["id"] for line in lines if line.get("mark") and not line.get("key")}
         self._accepted = {line["id"] for line in lines if line["phase"] == "ok"} - nameless
         self.last: dict[str, Any] = {}
 
@@ -84,7 +85,7 @@ class Rest:
 
     def _queued(self) -> int:
         """Messages that are ready, asked of the queues themselves: the management API's numbers are old."""
-        with closing(pika.BlockingConnection(pika.URLParameters(self._broker_url))) as connection:
+        with closing(pika.BlockingConnection(of_all_nodes(self._broker_url))) as connection:
             names = [name for queue in TOPOLOGY.queues for name in (queue.name, queue.dead_letter.queue)]
             names += [f"{q.name}.p{level}" for q in TOPOLOGY.queues for level in range(1, q.levels)]
             return sum(self._count(connection, name) for name in names)

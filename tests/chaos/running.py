@@ -130,7 +130,7 @@ class Run:
 
     def all_sent(self) -> bool:
         """Whether the producers have tried everything."""
-        return sum(line["op"] == "sent" for line in self.history.lines()) >= len(self.producers)
+        return self._done() >= set(self.producers)
 
     def supervise(self) -> None:
         """From now on, start again what has ended, as the supervisor of any deployment does."""
@@ -160,7 +160,8 @@ class Run:
         """The checker's verdict, from a process that knows nothing of us; how many faults fired, seconds to recover."""
         where = self.around
         done = subprocess.run(
-            [sys.executable, CHECKER, "--database-url", where.database_url, "--broker-url", where.broker_url,
+            [sys.executable, CHECKER, "--database-url", where.database_url,
+             "--broker-url", where.broker_url.partition(";")[0],
              "--management-url", where.management_url, "--history", self.history.path,
              "--bank-log", self.bank_log, *options],
             capture_output=True, text=True, timeout=300, check=False,
@@ -193,10 +194,14 @@ class Run:
         }
         return {**self.around.environment(), **more, **self._variables}
 
+    def _done(self) -> set[str]:
+        """The producers that have tried all of theirs; one that is started again says so again."""
+        return {line["by"] for line in self.history.lines() if line["op"] == "sent"}
+
     def _supervise(self) -> None:
         while not self._stop.wait(SUPERVISION_SECONDS):
             for name, program in list(self.programs.items()):
-                finished = name in self.producers and self.all_sent()
+                finished = not program.alive and name in self.producers and name in self._done()
                 if not program.alive and name not in self.paused and not finished:
                     program.start()
 

@@ -23,7 +23,9 @@ class Wires:
 @contextmanager
 def wires(around: Deployment, seed: int) -> Iterator[Wires]:
     """Two proxies in front of a deployment's services."""
-    broker, database = parse_broker(around.broker_url), make_url(around.database_url)
+    # of a cluster, to its first node
+    first = around.broker_url.partition(";")[0]
+    broker, database = parse_broker(first), make_url(around.database_url)
     assert broker.host
     assert database.host
     with (
@@ -32,7 +34,9 @@ def wires(around: Deployment, seed: int) -> Iterator[Wires]:
     ):
         url = database.set(port=to_database.port)
         environment = {
-            "RELIABLE_TASKS_BROKER_URL": around.broker_url.replace(f":{broker.port}/", f":{to_broker.port}/"),
+            "RELIABLE_TASKS_BROKER_URL": first.replace(
+                f"@{broker.host}:{broker.port}/", f"@127.0.0.1:{to_broker.port}/"
+            ),
             "RELIABLE_TASKS_DATABASE_URL": url.render_as_string(hide_password=False),
         }
         yield Wires(to_broker, to_database, environment)

@@ -7,6 +7,7 @@ import signal
 import time
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,11 +44,19 @@ _patient = Retry(max_attempts=30, base_seconds=0.05, max_seconds=2.0)
     key="transfer:{tid}", effects="database", queue="payments", retry=_patient, max_crashes=20
 )
 def transfer(
-    ctx: TaskContext, tid: str, source: str, target: str, amount: int, fails: int = 0, pause: float = 0.0
+    ctx: TaskContext,
+    tid: str,
+    source: str,
+    target: str,
+    amount: int,
+    fails: int = 0,
+    pause: float = 0.0,
+    receipted: bool = True,
 ) -> dict[str, Any]:
     """Move money and note it, with nothing that would stop a second time; a receipt follows, sent first of all."""
     _begin(ctx)
-    ctx.enqueue(receipt.s(tid))
+    if receipted:
+        ctx.enqueue(receipt.s(tid))
     if ctx.task.request.retries < fails:
         raise TransientError(f"one of {fails} attempts that fail")
     closed = ctx.session.execute(text("SELECT 1 FROM bank.closed WHERE account_id = :id"), {"id": source})
@@ -130,8 +139,14 @@ def note(value: Any) -> Any:
     return value
 
 
+@cache
+def _history(pid: int) -> History:
+    """Of this process: the file stays open."""
+    return History(Path(os.environ[HISTORY]), f"worker {pid}")
+
+
 def _begin(ctx: TaskContext, lease_until: float | None = None) -> None:
-    History(Path(os.environ[HISTORY]), f"worker {os.getpid()}").say(
+    _history(os.getpid()).say(
         "begin",
         durable=False,
         id=ctx.task_id,
@@ -139,6 +154,7 @@ def _begin(ctx: TaskContext, lease_until: float | None = None) -> None:
         fence=ctx.fence,
         attempt=ctx.attempt,
         retries=ctx.task.request.retries,
+        redelivered=bool((ctx.task.request.delivery_info or {}).get("redelivered")),
         lease_until=lease_until,
         pid=os.getpid(),
     )

@@ -53,8 +53,14 @@ def plan(
     leave_out: tuple[str, ...] = (),
     lease: float = 2.0,
     shares: Mapping[str, float] = SHARES,
+    receipted: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The sends of so many operations, in order; an operation that is sent again is so a little later."""
+    """The sends of so many operations, in order; an operation that is sent again is so a little later.
+
+    Args:
+        shares: kind of operation to its share.
+        receipted: share of the transfers that send another task.
+    """
     chance = random.Random(f"workload {seed}")
     kinds = [
         kind
@@ -74,9 +80,17 @@ def plan(
     for number, kind in enumerate(kinds):
         for copy, send in enumerate(_operation(chance, kind, f"{seed}-{number}", Leases(lease), poison)):
             placed.append((number + copy * chance.uniform(0, 20), len(placed), send))
+    placed = [(where, order, _maybe_receipted(send, receipted)) for where, order, send in placed]
     return [
         {**send, "n": n} for n, (_where, _order, send) in enumerate(sorted(placed, key=lambda one: one[:2]))
     ]
+
+
+def _maybe_receipted(send: dict[str, Any], share: float) -> dict[str, Any]:
+    """All that is sent of a key says the same, or it would be another payload."""
+    if send.get("task") != "transfer" or random.Random(send["key"]).random() < share:
+        return send
+    return {**send, "kwargs": {**send["kwargs"], "receipted": False}, "children": []}
 
 
 def _operation(

@@ -22,6 +22,7 @@ from reliable_tasks.errors import PublishUnconfirmed, ReliableTasksError
 from reliable_tasks.operate import tasks as operate
 from reliable_tasks.store.engine import create_engine
 from tests.chaos import workload_app
+from tests.chaos.broker_faults import of_all_nodes
 from tests.chaos.history import HISTORY, History
 
 PATIENCE_SECONDS = 60.0
@@ -96,7 +97,7 @@ class Producer:
     def _raw(self, send: dict[str, Any]) -> str:
         try:
             if self._channel is None or self._channel.is_closed:
-                self._channel = pika.BlockingConnection(pika.URLParameters(self._broker_url)).channel()
+                self._channel = pika.BlockingConnection(of_all_nodes(self._broker_url)).channel()
                 self._channel.confirm_delivery()
         except pika.exceptions.AMQPError:
             return "fail"
@@ -112,6 +113,7 @@ class Producer:
         return "ok"
 
     def _cancel(self, task_id: str) -> None:
+        self._history.say("cancels", id=task_id)
         try:
             (done,) = operate.cancel(self._engine, [task_id], "chaos", "it is not wanted any more")
             outcome = done.outcome
