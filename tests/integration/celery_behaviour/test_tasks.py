@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import TimeLimitExceeded
+from sqlalchemy import text
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.errors import ArgumentError, TaskDeclarationError, UnknownQueue
@@ -128,6 +129,20 @@ def test_a_hard_time_limit_rolls_a_database_effect_back(tasks: Any, database: An
         sent.get(timeout=SECONDS)
     assert database.effects(unique) == 0
     assert [row["state"] for row in database.attempts(sent.id)] == ["timed_out"]
+
+
+def test_a_worker_answers_while_the_database_does_not_take_a_time_limit(
+    tasks: Any, database: Any, unique: str
+) -> None:
+    with database.engine.connect() as connection:
+        connection.execute(text("LOCK TABLE reliable_tasks.attempts IN EXCLUSIVE MODE"))
+        sent = tasks.pay_too_slowly.delay(unique)
+        waiting = """SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'attempts'"""
+        database.wait_for(waiting, 1)
+        assert tasks.app.control.ping(timeout=5)
+        connection.rollback()
+    database.until(sent.id, "dead")
 
 
 def test_a_hard_time_limit_tells_the_errback(tasks: Any, marks: Any, unique: str) -> None:
