@@ -108,10 +108,12 @@ def _disk_full(field: Field) -> bool:
         ballast.unlink()
     field.wait(lambda: _revived(field), PATIENCE_SECONDS * 4)
     freed = time.time()
-    if not field.wait(lambda: field.begins(freed) > 0):
+    if not field.wait(lambda: field.begins(freed) > 0, 15):
         # seen on 3.10.8: the node runs, and its quorum queues do not come back by themselves
         field.run.history.say("broker restarted by hand", after="its disk was full")
-        field.stack.broker.restart()
+        # in order, it would not end
+        field.stack.broker.kill(settle_seconds=0)
+        field.stack.broker.start()
     return noticed
 
 
