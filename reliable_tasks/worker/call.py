@@ -41,6 +41,11 @@ class Delivery:
         info = self.request.get("delivery_info") or {}
         return CameBy(str(info.get("exchange") or ""), str(info.get("routing_key") or ""))
 
+    @property
+    def can_come_again(self) -> bool:
+        """Whether there is a message: a call in this process has none."""
+        return bool(self.body)
+
     def message(self) -> Message:
         """The message as it could be sent again, without the broker's history."""
         properties = {

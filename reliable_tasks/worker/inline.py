@@ -14,6 +14,7 @@ from reliable_tasks.worker.outcome import Outcome
 from reliable_tasks.worker.rows import encoded, failure_columns, now, request_columns
 from reliable_tasks.worker.steps import ShortTransactions, steps_for
 from reliable_tasks.worker.unit import current_unit
+from reliable_tasks.worker.verdicts import result_deleted
 
 
 def run_inline(task: Any, args: Any, kwargs: Any) -> Any:
@@ -22,6 +23,7 @@ def run_inline(task: Any, args: Any, kwargs: Any) -> Any:
     Raises:
         Whatever the function raises. A database effect is undone then, and nothing is recorded; of a call to
         something outside it is recorded that it failed, and whether it may have happened.
+        ResultDeleted: when the key is done and its result is not kept any more.
         ExecutionError: when the key is busy, in conflict, or ended otherwise.
     """
     call = _call(task, args, kwargs)
@@ -30,7 +32,9 @@ def run_inline(task: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(verdict, Done):
             with steps.connection() as connection:
                 stored = results.get(connection, verdict.task_id)
-            return task.backend.decode(bytes(stored["result"])) if stored and stored["result"] else None
+            if stored is None:
+                raise result_deleted(call, verdict.task_id)
+            return task.backend.decode(bytes(stored["result"])) if stored["result"] else None
         if not isinstance(verdict, Owned):
             raise ExecutionError(f"the key {call.key} cannot be run now: {verdict}")
         execution = Execution(call, verdict, steps)

@@ -13,7 +13,6 @@ from reliable_tasks.errors import (
     KeyConflict,
     KeyForgotten,
     MessageRefused,
-    ResultDeleted,
     Unsigned,
 )
 from reliable_tasks.model.states import WAITING, TaskState
@@ -26,7 +25,7 @@ from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.rows import failure_columns, now, request_columns
 from reliable_tasks.worker.steps import ShortTransactions
 from reliable_tasks.worker.unit import current_unit
-from reliable_tasks.worker.verdicts import Expired, NotYet, Poison, Withdrawn
+from reliable_tasks.worker.verdicts import Expired, NotYet, Poison, Withdrawn, result_deleted
 
 _AFTER_LEASE = timedelta(milliseconds=200)
 _UNTIL_REPLACED = timedelta(seconds=2)
@@ -114,11 +113,7 @@ def _duplicate(steps: ShortTransactions, call: Call, first: str) -> Outcome:
     if stored is None:
         if call.task.ignore_result or call.delivery.request.get("ignore_result"):
             return execute_stored(call, first, None)
-        error = ResultDeleted(
-            f"the key {call.key} was done by task {first}, and its result is deleted: this one cannot be given it",
-            hint="the effect has happened once; discard this one",
-        )
-        return _dead(call, error, "result_deleted", suppressed="duplicate")
+        return _dead(call, result_deleted(call, first), "result_deleted", suppressed="duplicate")
     state = TaskState(stored["state"])
     if state in WAITING:
         # another task goes on under its id, which it was replaced by

@@ -73,7 +73,7 @@ class ShortTransactions:
                 if verdict.takeover:
                     attempts.add(connection, lost_attempt(call, verdict.attempt - 1, verdict.fence - 1))
                 self._say_running(connection, call, verdict)
-                if call.key is not None:
+                if call.key is not None and call.delivery.can_come_again:
                     message = self.runtime.signer.sign_again(call.delivery.message_begun(), now())
                     leases.keep(connection, call.task.name, call.key, message)
             return verdict

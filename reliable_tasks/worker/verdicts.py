@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from reliable_tasks.errors import ResultDeleted
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.store import claims
 from reliable_tasks.worker.call import Call
@@ -27,6 +28,14 @@ class Poison:
 
     def __init__(self, owned: claims.Owned) -> None:
         self.owned = owned
+
+
+def result_deleted(call: Call, first: str) -> ResultDeleted:
+    """What a duplicate is told instead of an empty result."""
+    return ResultDeleted(
+        f"the key {call.key} was done by task {first}, and its result is deleted: this one cannot be given it",
+        hint="the effect has happened once; discard this one",
+    )
 
 
 def worthless(call: Call, moment: datetime) -> bool:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from reliable_tasks.errors import ArgumentError
+from reliable_tasks.errors import ArgumentError, ResultDeleted
 from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from reliable_tasks.store import claims, key_retention
 from reliable_tasks.store.engine import begin
@@ -179,3 +179,22 @@ def test_celerys_revoke_does_not_cancel_what_may_have_happened(app: Any) -> None
         connection.execute(text("UPDATE reliable_tasks.claims SET may_have_acted = 0"))
     app.backend.mark_as_revoked(task_id, reason="revoked")
     assert states(app, "results") == ["cancelled"]
+
+
+def test_a_call_in_this_process_leaves_no_message_to_be_sent_again(app: Any) -> None:
+    kept: list[int] = []
+    count = "SELECT count(*) AS kept FROM reliable_tasks.leased_messages"
+    HOOKS.append(lambda _order: kept.append(rows(app, count)[0]["kept"]))
+    assert app.tasks["tell"]("a") == "told"
+    deliver(app, "tell", "b")
+    assert (kept, rows(app, count)[0]["kept"]) == ([0, 1], 0)
+
+
+def test_a_call_in_this_process_is_given_no_empty_result_either(app: Any) -> None:
+    deliver(app, "tell", "a")
+    assert app.tasks["tell"]("a") == "told"
+    with begin(app.runtime.engine) as connection:
+        connection.execute(text("DELETE FROM reliable_tasks.celery_taskmeta"))
+    with pytest.raises(ResultDeleted):
+        app.tasks["tell"]("a")
+    assert CALLS == ["a"]
