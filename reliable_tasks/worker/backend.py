@@ -9,9 +9,11 @@ from celery.exceptions import TimeoutError
 from celery.result import result_from_tuple
 from kombu.utils.json import dumps, loads
 
+from reliable_tasks.errors import Undecodable
 from reliable_tasks.model.states import CELERY_STATES, TaskState
 from reliable_tasks.store import groups, results
 from reliable_tasks.store.engine import begin, create_engine, is_outage
+from reliable_tasks.worker.rebuilt import exception_of
 from reliable_tasks.worker.recording import record_foreign
 from reliable_tasks.worker.rows import now, request_columns, result_columns
 from reliable_tasks.worker.unit import StoredResult, current_unit
@@ -26,7 +28,8 @@ class ReliableBackend(BaseBackend):
     persistent = True
 
     def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
-        super().__init__(app, url=url, **kwargs)
+        # whatever the application's settings say: a row is JSON, and is never read as anything that runs
+        super().__init__(app, url=url, **{**kwargs, "serializer": "json", "accept": ["json"]})
         self._url = url
         self._engine: Any = None
         self.always_retry = True
@@ -44,6 +47,28 @@ class ReliableBackend(BaseBackend):
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         return is_outage(exc)
+
+    def decode(self, payload: Any) -> Any:
+        """JSON only, and not what Celery does first: unpack a row that looks compressed.
+
+        Raises:
+            Undecodable: when the row holds anything else.
+        """
+        try:
+            return loads(payload)
+        except Exception as error:
+            raise Undecodable(
+                f"a stored result is no JSON: {type(error).__name__}",
+                hint="it was not written by a worker of ours; look at it in the database",
+            ) from None
+
+    def exception_to_python(self, exc: Any) -> Any:
+        """As Celery's, but no row chooses what is imported or called."""
+        if not exc or isinstance(exc, BaseException):
+            return exc or None
+        thrown = [getattr(task, "throws", None) or () for task in self.app.tasks.values()]
+        declared = {cls for one in thrown for cls in (one if isinstance(one, (tuple, list)) else (one,))}
+        return exception_of(exc, declared)
 
     def _store_result(
         self,

@@ -14,6 +14,7 @@ from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import chosen_levels, consume
 from reliable_tasks.worker.receiving import receive_as_sent
 from reliable_tasks.worker.refusing import refuse_by_hand
+from reliable_tasks.worker.serializers import refuse_other_serializers
 from reliable_tasks.worker.stopping import stop_outside_of_locks
 from reliable_tasks.worker.telling import end_program
 
@@ -99,6 +100,7 @@ class ReliableConsumer(Consumer):
             refuse_by_hand(self, message)
 
     def _check(self) -> None:
+        refuse_other_serializers(self.app.conf)
         runtime = self.app.runtime
         database_url, broker_url = runtime.settings.database.url_text(), runtime.settings.broker.url_text()
         found, newest = migrations.current(database_url), migrations.newest()

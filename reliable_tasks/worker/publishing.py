@@ -20,6 +20,7 @@ from reliable_tasks.model.headers import check_headers
 from reliable_tasks.model.storable import storable_json
 from reliable_tasks.worker.body import check_body
 from reliable_tasks.worker.runtime import Runtime
+from reliable_tasks.worker.serializers import refuse_serializer
 from reliable_tasks.worker.unit import current_unit
 
 Sink = Callable[[Message], None]
@@ -76,6 +77,7 @@ class Sender:
         Raises:
             MessageTooLarge, ArgumentError: before anything is sent or written.
         """
+        refuse_serializer(serializer, str((headers or {}).get("task")))
         topology, sent_at = self._runtime.topology, datetime.now(UTC)
         content_type, content_encoding, payload = dumps(body, serializer)
         # as the outbox holds them: a signature must be right after both ways
