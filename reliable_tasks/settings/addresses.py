@@ -23,6 +23,15 @@ _SEPARATOR = ";"
 _SECRET_QUERY_NAMES = ("password", "sslpassword", "secret", "token")
 
 
+class SecretUrl(str):
+    """A URL with its password: itself where it is used, masked where a traceback or a debugger shows a variable."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(mask_url(str(self)))
+
+
 @dataclass(frozen=True, repr=False)
 class Address:
     """The parts of a URL, decoded. `path` is the vhost or the database, without the separating slash."""
@@ -48,7 +57,7 @@ class Address:
     def text(self, scheme: str | None = None, *, masked: bool = False) -> str:
         """The URL, percent-encoded, under another scheme if asked; of several nodes, their URLs."""
         pieces = (node._pieces(scheme or self.scheme, masked) for node in self.nodes)
-        return _SEPARATOR.join(map("".join, pieces))
+        return SecretUrl(_SEPARATOR.join(map("".join, pieces)))
 
     def __repr__(self) -> str:
         return f"Address({self.text(masked=True)!r})"

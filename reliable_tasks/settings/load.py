@@ -58,6 +58,8 @@ def load_settings(
     )
     settings = _resolve(reader)
     if settings is None or problems:
+        # whoever shows a traceback with its variables would show the passwords in these
+        del environ, broker_url, database_url
         raise _setting_error(problems)
     return settings
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
-from reliable_tasks.settings.addresses import mask_url, parse_broker
+from reliable_tasks.settings.addresses import SecretUrl, mask_url, parse_broker
 from reliable_tasks.settings.tls import CA_PARAMETER
 
 
@@ -22,7 +22,7 @@ class BrokerSettings(_Frozen):
 
     def url_text(self) -> str:
         """amqp://user:password@host:port/vhost, percent-encoded."""
-        return self.url.get_secret_value()
+        return SecretUrl(self.url.get_secret_value())
 
     def celery_url_text(self) -> str:
         """The same without the parameter that only we understand."""
@@ -41,7 +41,7 @@ class DatabaseSettings(_Frozen):
 
     def url_text(self) -> str:
         """postgresql+psycopg2://user:password@host:port/database, percent-encoded."""
-        return self.url.get_secret_value()
+        return SecretUrl(self.url.get_secret_value())
 
     def url_shown(self) -> str:
         """The URL without its password, for messages."""
@@ -49,7 +49,7 @@ class DatabaseSettings(_Frozen):
 
     def result_backend_text(self) -> str:
         """The same database as Celery's `result_backend`: reliable+postgresql://..."""
-        return "reliable+postgresql://" + self.url_text().partition("://")[2]
+        return SecretUrl("reliable+postgresql://" + self.url_text().partition("://")[2])
 
 
 class SigningSettings(_Frozen):
