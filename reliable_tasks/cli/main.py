@@ -81,6 +81,13 @@ ALIASES = {"dlq": "dead-letters"}
 class LazyGroup(RichGroup):
     """A group whose commands come from the table, and whose failures are told in one line."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; but a word that is no text goes nowhere: neither into a query nor back to the terminal."""
+        for number, word in enumerate(args, start=1):
+            if "\x00" in word or word != word.encode("utf-8", "replace").decode():
+                ctx.fail(f"word {number} after the program's name is not UTF-8 text")
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, command in COMMANDS.items() if command.exists()]
 

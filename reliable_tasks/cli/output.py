@@ -59,6 +59,15 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+_COMPUTES = re.compile(r"[=+\-@\t\r\uff0b\uff0d\uff1d\uff20]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def _inert(text: str) -> str:
+    """A text that no spreadsheet computes when it opens the file (CWE-1236)."""
+    return f"'{text}" if _COMPUTES.match(text) and not _NUMBER.fullmatch(text) else text
+
+
 def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: str) -> int:
     """Print rows (column name to value) in the chosen form; returns how many there were."""
     found = [{column: plain(row.get(column)) for column in columns} for row in rows]
@@ -69,7 +78,7 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output
         writer = csv.DictWriter(sys.stdout, fieldnames=list(columns))
         writer.writeheader()
         writer.writerows(
-            {name: visible(value) if isinstance(value, str) else value for name, value in row.items()}
+            {name: _inert(visible(value)) if isinstance(value, str) else value for name, value in row.items()}
             for row in found
         )
     else:
