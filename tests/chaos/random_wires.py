@@ -81,10 +81,12 @@ def _at(
 
 def _within(kind: str, side: str) -> Callable[[Field], bool]:
     """Connections are made anew, and the next one is cut after so many bytes."""
+    # a worker says little to the broker
+    more = Direction.TO_CLIENT if (kind, side) == ("worker", "broker") else Direction.TO_SERVER
 
     def act(field: Field) -> bool:
         proxy = _proxy(field, kind, side)
-        fault = proxy.when(Fault(Effect.RESET, nth=field.chance.randint(100, 4000)))
+        fault = proxy.when(Fault(Effect.RESET, direction=more, nth=field.chance.randint(100, 4000)))
         proxy.now(Effect.RESET)
         return field.wait(fault.fired.is_set)
 
