@@ -53,17 +53,16 @@ def watched(
 def test_everything_has_spoken(watched: Watched) -> None:
     """Or there would be nothing to find."""
     said = b"\n".join(watched.seen.values())
-    for word in (
-        b"everything: [",
-        b"refused the password",
-        b"password authentication failed",
-        b"'broker_url'",
-        b"software -> celery",
-        b"locals of current",
-        b"error[RT101]",
-        b"Fatal Python error: Aborted",
-    ):
+    for word in (b"everything: [", b"'broker_url'", b"software -> celery", b"Fatal Python error: Aborted"):
         assert word in said, word
+    if "RELIABLE_TASKS_BROKER_URL" in watched.variables:
+        for word in (
+            b"refused the password",
+            b"password authentication failed",
+            b"locals of ",
+            b"error[RT101]",
+        ):
+            assert word in said, word
     assert len(watched.seen["table reliable_tasks.dead_letters"]) > 10_000
     assert len(watched.seen) > 40
 

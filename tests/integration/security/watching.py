@@ -119,7 +119,8 @@ def live(watched: Watched, owner: Database, *, environ: bool) -> None:
             "SELECT count(*) >= 3 FROM reliable_tasks.dead_letters WHERE collected_at IS NOT NULL", True
         )
         watched.run(*COMMANDS, "look")
-        _with_wrong_secrets(watched)
+        if not environ:  # what is wrong is given by the environment, whatever else is
+            _with_wrong_secrets(watched)
         _look_at_processes(watched, processes, environ=environ)
         _look_at_services(watched, owner)
     for path in watched.place.rglob("*"):
