@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from reliable_tasks.dev.binaries import find_rabbitmq
+from reliable_tasks.dev.binaries import RABBITMQ_SBIN, find_rabbitmq
 from reliable_tasks.dev.ports import accepts, free_ports
 from reliable_tasks.dev.processes import ProcessId, end, spawn, this_process, with_variable
 from reliable_tasks.dev.state import new_password, write_private
-from reliable_tasks.errors import ServiceError
+from reliable_tasks.errors import ServiceError, ServiceStartError
 from tests.chaos.cluster_node import AMQP, USER, Node, Shared
 from tests.waiting import wait_until
 
@@ -62,6 +62,11 @@ class Cluster:
                 node.begin()
             for node in self.nodes:
                 node.wait_ready()
+            if self.version.startswith("3."):
+                raise ServiceStartError(
+                    f"RabbitMQ {self.version} does not come together again after a partition",
+                    hint=f"{RABBITMQ_SBIN} names the programs of a newer one; scripts/fetch-broker fetches them",
+                )
             wait_until(self.whole, "the nodes to have found each other", 60)
         except BaseException:
             self.__exit__()

@@ -162,7 +162,7 @@ class Run:
         done = subprocess.run(
             [sys.executable, CHECKER, "--database-url", where.database_url,
              "--broker-url", where.broker_url.partition(";")[0],
-             "--management-url", where.management_url, "--history", self.history.path,
+             "--management-url", where.management_url.partition(";")[0], "--history", self.history.path,
              "--bank-log", self.bank_log, *options],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
