@@ -10,7 +10,6 @@ from tests.chaos.cells import (
     KINDS,
     LEASE_SECONDS,
     PRODUCER,
-    SENT_SECONDS,
     STALLED_SECONDS,
     armed,
     small_plan,
@@ -18,7 +17,7 @@ from tests.chaos.cells import (
 )
 from tests.chaos.faults import Fault
 from tests.chaos.provenance import SEED, provenance
-from tests.chaos.running import Run
+from tests.chaos.running import PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires, wires
 from tests.chaos.workload_plan import LEASE
 from tests.deployment import Deployment
@@ -84,17 +83,17 @@ def run(stack: Stack, act: Act, around: Deployment) -> dict[str, Any]:
         faults += [through.database.when(replace(fault)) for fault in act.database]
         start(running, act.program, {**through.environment, **armed(running, act.failpoint)})
         if act.do is not None:
-            wait_until(lambda: _under_way(running), "work is under way", SENT_SECONDS)
+            wait_until(lambda: _under_way(running), "work is under way", PATIENCE_SECONDS)
             act.do(running, through)
             running.history.say("gate", name=LATE)
-        wait_until(lambda: all(fault.fired.is_set() for fault in faults), f"{faults} fire", SENT_SECONDS)
+        wait_until(lambda: all(fault.fired.is_set() for fault in faults), f"{faults} fire", PATIENCE_SECONDS)
         running.history.say("fired", fault=act.name, inside=True)
         if act.program == PRODUCER:
             # healed at once, it would not have noticed
-            wait_until(running.all_sent, "everything is sent", SENT_SECONDS)
+            wait_until(running.all_sent, "everything is sent", PATIENCE_SECONDS)
         for wire in (through.broker, through.database):
             wire.heal()
-        wait_until(running.all_sent, "everything is sent", SENT_SECONDS)
+        wait_until(running.all_sent, "everything is sent", PATIENCE_SECONDS)
         running.drain(STALLED_SECONDS)
         return running.judge()
 

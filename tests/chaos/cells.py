@@ -8,7 +8,7 @@ from typing import Any
 from reliable_tasks.dev import Stack
 from reliable_tasks.failpoints import MARKS_VARIABLE, VARIABLE, parse
 from tests.chaos.provenance import SEED, provenance
-from tests.chaos.running import APP, Run
+from tests.chaos.running import APP, PATIENCE_SECONDS, Run
 from tests.chaos.workload_plan import LEASE, SHARES, plan
 from tests.chaos.workload_tables import CLOSED
 from tests.deployment import Deployment
@@ -20,8 +20,7 @@ KINDS = ("repeated", "charge", "charge_known", "flaky", "closed")
 
 COUNT = 10
 LEASE_SECONDS = 1.0
-STALLED_SECONDS = 20.0
-SENT_SECONDS = 60
+STALLED_SECONDS = 60.0
 _MARKS = "marks"
 
 
@@ -73,11 +72,11 @@ def run(stack: Stack, cell: Cell, around: Deployment) -> dict[str, Any]:
             running.history.say("scheduled", fault=failpoint)
         variables = armed(running, *cell.failpoints)
         start(running, cell.program, variables)
-        wait_until(running.all_sent, "everything is sent", SENT_SECONDS)
+        wait_until(running.all_sent, "everything is sent", PATIENCE_SECONDS)
         if cell.program == OPERATOR:
             running.drain(STALLED_SECONDS)
             _replay(running, variables, len(cell.failpoints))
-        wait_until(lambda: len(marks(running)) == len(cell.failpoints), f"{cell} fires", SENT_SECONDS)
+        wait_until(lambda: len(marks(running)) == len(cell.failpoints), f"{cell} fires", PATIENCE_SECONDS)
         for failpoint in cell.failpoints:
             told = marks(running)[str(parse(failpoint)[0])]
             running.history.say("fired", fault=failpoint, inside=True, mark=told)

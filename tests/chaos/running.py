@@ -32,6 +32,9 @@ RUN = "CHAOS_RUN"
 CHECKER = Path(__file__).with_name("checker.py")
 SUPERVISION_SECONDS = 0.3
 
+PATIENCE_SECONDS = 120.0
+"""How long any one thing may take before a test gives up: many times what it takes, for a machine that is busy."""
+
 
 class Run:
     """One deployment with its programs, its history and its bank.
@@ -120,7 +123,11 @@ class Run:
         """Wait until these workers take tasks."""
         for name in names:
             log = self.folder / f"{name}.log"
-            wait_until(lambda log=log: "ready." in log.read_text(errors="replace"), f"{log} says ready", 60)  # type: ignore[misc]
+            wait_until(
+                lambda log=log: "ready." in log.read_text(errors="replace"),
+                f"{log} says ready",
+                PATIENCE_SECONDS,
+            )  # type: ignore[misc]
 
     def start_producers(self, per_second: float = 1000.0, **variables: str) -> None:
         """Begin to send."""
@@ -163,7 +170,7 @@ class Run:
             [sys.executable, CHECKER, "--database-url", where.database_url,
              "--broker-url", where.broker_url.partition(";")[0],
              "--management-url", where.management_url.partition(";")[0], "--history", self.history.path,
-             "--bank-log", self.bank_log, *options],
+             "--bank-log", self.bank_log, "--drain-seconds", str(2 * PATIENCE_SECONDS), *options],
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         if done.returncode not in (0, 1):

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
@@ -13,9 +14,10 @@ from reliable_tasks import failpoints
 from reliable_tasks.dev import Stack
 from tests.chaos.broker_faults import full_queues, paused, ready, without_bindings
 from tests.chaos.clock import CLOCK
-from tests.chaos.running import Run
-from tests.waiting import wait_until
+from tests.chaos.running import PATIENCE_SECONDS, Run
+from tests.waiting import wait_until as wait_at_most
 
+wait_until = partial(wait_at_most, seconds=PATIENCE_SECONDS)
 WORKER = "worker-1"
 PAYMENTS = r"^payments(\.p\d)?$"
 LATE_SECONDS = 1.5
@@ -44,7 +46,7 @@ def _start(run: Run, **variables: str) -> None:
 
 
 def _sent(run: Run) -> None:
-    wait_until(run.all_sent, "everything is sent", 60)
+    wait_until(run.all_sent, "everything is sent")
 
 
 def no_fault(run: Run, _stack: Stack) -> None:

@@ -8,7 +8,7 @@ from reliable_tasks.dev import Stack
 from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import WORKER
 from tests.chaos.pooled import expect_green
-from tests.chaos.running import Run
+from tests.chaos.running import PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires
 from tests.deployment import new_deployment
 from tests.waiting import wait_until
@@ -22,7 +22,7 @@ def test_nothing_is_lost_and_nothing_happens_twice_when_a_service_is_killed(
         victim = reliable_stack.broker if service == "broker" else reliable_stack.database
         victim.kill()
         running.history.say("gate", name=LATE)
-        wait_until(lambda: _not_accepted(running), "a sender is refused")
+        wait_until(lambda: _not_accepted(running), "a sender is refused", PATIENCE_SECONDS)
         victim.start()
 
     around = new_deployment(reliable_stack, migrated_template, tmp_path)

@@ -13,7 +13,7 @@ from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import PRODUCER, SERVICES, WORKER, marks
 from tests.chaos.faults import Direction, Effect, Fault
 from tests.chaos.pooled import Verdicts, begun, chosen
-from tests.chaos.running import APP, Run
+from tests.chaos.running import APP, PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires
 from tests.waiting import wait_until
 
@@ -24,14 +24,14 @@ def _database_away(run: Run, wires: Wires) -> None:
     """What is sent meanwhile waits with the broker; the worker tries again and again."""
     wires.database.refuse()
     run.history.say("gate", name=LATE)
-    wait_until(lambda: wires.database.refused() >= 3, "the worker wants the database")
+    wait_until(lambda: wires.database.refused() >= 3, "the worker wants the database", PATIENCE_SECONDS)
 
 
 def _broker_away(run: Run, wires: Wires) -> None:
     """What the worker executes ends meanwhile, and cannot be settled."""
     wires.broker.refuse()
     run.history.say("gate", name=LATE)
-    wait_until(lambda: wires.broker.refused() >= 1, "the worker wants the broker")
+    wait_until(lambda: wires.broker.refused() >= 1, "the worker wants the broker", PATIENCE_SECONDS)
 
 
 def _killed_at_once(run: Run, _wires: Wires) -> None:
@@ -41,13 +41,15 @@ def _killed_at_once(run: Run, _wires: Wires) -> None:
 def _overtaken(run: Run, _wires: Wires) -> None:
     """The first relay stands still with rows in its hands, and has lost its lead; another sends them; it goes on."""
     run.paused.add(SERVICES)
-    wait_until(lambda: marks(run), "the relay stops")
+    wait_until(lambda: marks(run), "the relay stops", PATIENCE_SECONDS)
     with run.engine.begin() as connection:
         connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM {_LEADING}"))
     run.start("services-2", ["reliable_tasks.cli.main", "services", "-A", f"{APP}:app"])
     with run.engine.connect() as connection:
         empty = text("SELECT count(*) = 0 FROM reliable_tasks.outbox WHERE due_at <= now()")
-        wait_until(lambda: connection.execute(empty).scalar(), "another relay has sent everything")
+        wait_until(
+            lambda: connection.execute(empty).scalar(), "another relay has sent everything", PATIENCE_SECONDS
+        )
     _signal(run, SERVICES, signal.SIGCONT)
 
 

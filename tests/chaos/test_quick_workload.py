@@ -8,7 +8,7 @@ from reliable_tasks.dev import Stack
 from tests.chaos.cells import LEASE_SECONDS, STALLED_SECONDS, WORKER
 from tests.chaos.pooled import expect_green
 from tests.chaos.provenance import SEED, provenance
-from tests.chaos.running import Run
+from tests.chaos.running import PATIENCE_SECONDS, Run
 from tests.chaos.workload_plan import DATABASE_TASKS, LEASE, SHARES, plan
 from tests.chaos.workload_poison import CLASSES
 from tests.deployment import Deployment
@@ -19,7 +19,6 @@ MIX = {**SHARES, "poison": len(CLASSES) / COUNT, "charge": 0.02, "repeated": 0.0
 EVENTS = ("duplicate", "conflict", "retried", "dead", "replayed", "cancelled")
 KILLED = "all processes of a worker are killed"
 UNDER_WAY = 30
-SENT_SECONDS = 120
 
 
 def sends() -> list[dict[str, Any]]:
@@ -45,12 +44,12 @@ def test_nothing_is_lost_and_nothing_happens_twice_when_everything_comes_at_once
         running.start_worker(WORKER, concurrency=4)
         running.start_producers()
         running.supervise()
-        wait_until(lambda: _begun(running) >= UNDER_WAY, "work is under way", SENT_SECONDS)
+        wait_until(lambda: _begun(running) >= UNDER_WAY, "work is under way", PATIENCE_SECONDS)
         worker = running.programs[WORKER].process
         assert worker is not None
         os.killpg(worker.pid, signal.SIGKILL)
         history.say("fired", fault=KILLED, inside=True)
-        wait_until(running.all_sent, "everything is sent", SENT_SECONDS)
+        wait_until(running.all_sent, "everything is sent", PATIENCE_SECONDS)
         running.drain(STALLED_SECONDS)
         running.open_accounts()
         running.replay("--reason", "permanent", "--task", DATABASE_TASKS[0])
