@@ -35,6 +35,9 @@ SUPERVISION_SECONDS = 0.3
 PATIENCE_SECONDS = 120.0
 """How long any one thing may take before a test gives up: many times what it takes, for a machine that is busy."""
 
+HANGS_SECONDS = 900
+"""After which a test counts as hanging: its own waits, each with a reason to tell, must end before it."""
+
 
 class Run:
     """One deployment with its programs, its history and its bank.

@@ -9,6 +9,9 @@ from reliable_tasks.dev import Stack
 from reliable_tasks.failpoints import WINDOWS
 from tests.chaos.cells import OPERATOR, PRODUCER, SERVICES, WORKER, Cell, run
 from tests.chaos.pooled import Verdicts, begun, chosen
+from tests.chaos.running import HANGS_SECONDS
+
+pytestmark = pytest.mark.timeout(HANGS_SECONDS)
 
 PROGRAMS = {
     "pub": (PRODUCER,),

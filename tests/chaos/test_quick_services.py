@@ -8,10 +8,12 @@ from reliable_tasks.dev import Stack
 from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import WORKER
 from tests.chaos.pooled import expect_green
-from tests.chaos.running import PATIENCE_SECONDS, Run
+from tests.chaos.running import HANGS_SECONDS, PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires
 from tests.deployment import new_deployment
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(HANGS_SECONDS)
 
 
 @pytest.mark.parametrize("service", ["broker", "database"])

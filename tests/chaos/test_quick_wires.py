@@ -13,10 +13,11 @@ from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import PRODUCER, SERVICES, WORKER, marks
 from tests.chaos.faults import Direction, Effect, Fault
 from tests.chaos.pooled import Verdicts, begun, chosen
-from tests.chaos.running import APP, PATIENCE_SECONDS, Run
+from tests.chaos.running import APP, HANGS_SECONDS, PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(HANGS_SECONDS)
 TO_CLIENT = Direction.TO_CLIENT
 
 

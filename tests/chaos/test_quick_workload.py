@@ -4,16 +4,19 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from reliable_tasks.dev import Stack
 from tests.chaos.cells import LEASE_SECONDS, STALLED_SECONDS, WORKER
 from tests.chaos.pooled import expect_green
 from tests.chaos.provenance import SEED, provenance
-from tests.chaos.running import PATIENCE_SECONDS, Run
+from tests.chaos.running import HANGS_SECONDS, PATIENCE_SECONDS, Run
 from tests.chaos.workload_plan import DATABASE_TASKS, LEASE, SHARES, plan
 from tests.chaos.workload_poison import CLASSES
 from tests.deployment import Deployment
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(HANGS_SECONDS)
 COUNT = 320
 MIX = {**SHARES, "poison": len(CLASSES) / COUNT, "charge": 0.02, "repeated": 0.06}
 EVENTS = ("duplicate", "conflict", "retried", "dead", "replayed", "cancelled")

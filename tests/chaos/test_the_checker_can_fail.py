@@ -11,8 +11,11 @@ import pytest
 from reliable_tasks.dev import Stack
 from tests.chaos import quick_table
 from tests.chaos.pooled import Verdict, Verdicts, begun, chosen, expect_green
+from tests.chaos.running import HANGS_SECONDS
 from tests.chaos.scenarios import ALONE, PROOF, Proof, run
 from tests.deployment import new_deployment
+
+pytestmark = pytest.mark.timeout(HANGS_SECONDS)
 
 ORACLE = os.environ.get("RELIABLE_TASKS_TEST_ORACLE")
 """A file to which each mutant's verdicts are appended, for the checker's C13; read before others clean up."""
