@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, StatementError
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
+from reliable_tasks.store import clock
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 1.0
@@ -42,6 +43,7 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
     )
     _close_in_children(engine)
     _ping_after_a_pause(engine)
+    event.listen(engine, "connect", lambda connection, _record: clock.compare(connection))
     return engine
 
 
@@ -59,6 +61,7 @@ def _ping_after_a_pause(engine: Engine) -> None:
             return
         try:
             engine.dialect.do_ping(connection)
+            clock.compare(connection)
         except engine.dialect.loaded_dbapi.Error as error:
             raise DisconnectionError from error  # the pool makes a new connection
 

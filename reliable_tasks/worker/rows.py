@@ -2,7 +2,7 @@
 
 import json
 import traceback as tracebacks
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from kombu.utils.json import dumps
@@ -10,6 +10,7 @@ from kombu.utils.json import dumps
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, replay_number
 from reliable_tasks.model.headers import moment
 from reliable_tasks.model.storable import storable, storable_json
+from reliable_tasks.store.clock import record_time
 from reliable_tasks.worker.arguments import to_wire
 
 
@@ -79,8 +80,8 @@ def _moment(value: Any) -> datetime | None:
 
 
 def now() -> datetime:
-    """This machine's clock, aware UTC; never used to decide about leases."""
-    return datetime.now(UTC)
+    """The time of day for records, aware UTC; never used to decide about leases."""
+    return record_time()
 
 
 def _text(message: Any) -> str:

@@ -120,17 +120,23 @@ def _services_killed(field: Field) -> bool:
 def _crash_loop(field: Field) -> bool:
     """A worker dies again and again, each time when it has begun something and holds more."""
     worker = field.chance.choice(WORKERS)
+    log = field.run.folder / f"{worker}.log"
+    starts = 0
     for _ in range(CRASHES):
-        field.pid(worker)
+        field.wait(lambda before=starts: log.read_text(errors="replace").count(" ready.") > before, 60)  # type: ignore[misc]
+        starts = log.read_text(errors="replace").count(" ready.")
+        # the others may have done everything while it started
+        field.more()
         moment = time.time()
-
-        def has_begun(moment: float = moment) -> bool:
-            pids = {process.pid for process in field.run.children(worker)}
-            return any(line["op"] == "begin" and line["pid"] in pids for line in field.since(moment))
-
-        if not field.wait(has_begun, 60) or not field.signal(worker, signal.SIGKILL):
+        if not field.wait(lambda since=moment: _has_begun(field, worker, since), 60):  # type: ignore[misc]
             return False
+        field.signal(worker, signal.SIGKILL)
     return True
+
+
+def _has_begun(field: Field, worker: str, moment: float) -> bool:
+    pids = {process.pid for process in field.run.children(worker)}
+    return any(line["op"] == "begin" and line["pid"] in pids for line in field.since(moment))
 
 
 def _asked_to_stop(number: signal.Signals) -> Callable[[Field], bool]:
