@@ -192,12 +192,12 @@ def _charge(
         until = connection.execute(
             text(
                 "SELECT extract(epoch FROM lease_until) FROM reliable_tasks.claims "
-                "WHERE task_name = :name AND key = :key"
+                "WHERE task_name = :name AND key = :key AND fence = :fence"
             ),
-            {"name": ctx.task.name, "key": ctx.idempotency_key},
-        ).scalar_one()
+            {"name": ctx.task.name, "key": ctx.idempotency_key, "fence": ctx.fence},
+        ).scalar_one_or_none()  # none: it was overtaken before it came here
     engine.dispose()
-    _begin(ctx, float(until))
+    _begin(ctx, None if until is None else float(until))
     call = {"amount": amount, "fence": ctx.fence, "before": before, "after": after, "answer": answer}
     status, said = _call(method, ctx.idempotency_key, ctx.fence, call)
     if status != 200:
