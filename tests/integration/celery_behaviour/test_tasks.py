@@ -151,7 +151,7 @@ def test_a_hard_time_limit_tells_the_errback(tasks: Any, marks: Any, unique: str
 
 
 def test_replace_goes_on_as_another_task(tasks: Any) -> None:
-    assert tasks.replaced.delay(3, 4).get(timeout=SECONDS) == 5
+    assert tasks.replaced.delay(3, 4).get(timeout=SECONDS) == 7
 
 
 def test_a_rejected_task_is_a_dead_letter(tasks: Any, database: Any) -> None:
