@@ -22,7 +22,7 @@ _PLUGINS = "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_shovel,rabbitmq_sh
 
 # what is new in a quorum queue is counted each second instead of each five, and a dead letter that its queue did not
 # take is tried again after two seconds instead of three minutes: people and tests want to see it
-_SOONER = """[{rabbit, [
+SOONER = """[{rabbit, [
     {quorum_tick_interval, 1000},
     {dead_letter_worker_publisher_confirm_timeout, 2000}
 ]}].
@@ -199,7 +199,7 @@ class Broker:
             "log.file.level = info",
         ]
         write_private(self._home / "rabbitmq.conf", "\n".join(lines) + "\n")
-        write_private(self._home / "advanced.config", _SOONER)
+        write_private(self._home / "advanced.config", SOONER)
         write_private(self._home / "enabled_plugins", _PLUGINS + "\n")
         cookie = self._home / ".erlang.cookie"
         if not cookie.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from reliable_tasks.dev.binaries import find_rabbitmq
 from reliable_tasks.dev.management import Management
 from reliable_tasks.dev.processes import ProcessId, end, spawn
+from reliable_tasks.dev.rabbitmq import SOONER
 from reliable_tasks.dev.state import write_private
 from tests.waiting import wait_until
 
@@ -118,7 +119,7 @@ class Node:
             "log.file.level = info",
         ]
         write_private(self.home / "rabbitmq.conf", "\n".join(lines) + "\n")
-        write_private(self.home / "advanced.config", "[].\n")
+        write_private(self.home / "advanced.config", SOONER)
         write_private(self.home / "enabled_plugins", "[rabbitmq_management].\n")
         if not (self.home / ".erlang.cookie").exists():
             write_private(self.home / ".erlang.cookie", self.shared.cookie, mode=0o400)
