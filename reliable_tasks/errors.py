@@ -33,7 +33,6 @@ ReliableTasksError
 |       +-- Oversize            RT408
 +-- OperationRefused            RT5xx  an operator's act that may not be done
 |   +-- NotFound                RT501
-|   +-- IllegalTransition       RT502
 +-- TaskError                   raised by tasks themselves to classify a failure
     +-- TransientError          RT601  nothing happened; try again
     +-- PermanentError          RT602  nothing happened; trying again is useless
@@ -203,10 +202,6 @@ class OperationRefused(ReliableTasksError):
 
 class NotFound(OperationRefused):
     code = "RT501"
-
-
-class IllegalTransition(OperationRefused):
-    code = "RT502"
 
 
 class TaskError(ReliableTasksError):

@@ -85,7 +85,7 @@ class Answers(BaseHTTPRequestHandler):
         if first and behaviour == "die":
             os._exit(DIED)
         if first and behaviour == "late":
-            time.sleep(LATE_SECONDS)
+            time.sleep(LATE_SECONDS)  # so late that the caller has given up
         failed = first and behaviour in ("error", "blind")
         self._answer(500 if failed else 200, "broken" if failed else number)
 

@@ -73,10 +73,10 @@ def wait_quiet(busy: Callable[[], str], what: str, say: Say) -> bool:
         if state and now - told > 5:
             say(f"  {state}")
             told = now
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # between questions to the database
 
 
 def _wait_for_effects(engine: Engine, before: int) -> None:
     give_up = time.monotonic() + STIR_SECONDS
     while paid(engine) <= before and time.monotonic() < give_up:
-        time.sleep(0.1)
+        time.sleep(0.1)  # between questions to the database

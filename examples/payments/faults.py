@@ -84,5 +84,5 @@ class Faults:
                 end(child, [])
                 self.kills["pool child"] += 1
                 return True
-            time.sleep(0.1)
+            time.sleep(0.1)  # until a worker that starts has a process to kill
         return False

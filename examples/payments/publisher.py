@@ -80,7 +80,7 @@ def _until_accepted(send: Callable[[Any], object], what: Any) -> None:
             if time.monotonic() > give_up:
                 raise
             sys.stderr.write(f"sent again after {type(error).__name__}: {error}\n")
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)  # the broker that refused it may be starting again
 
 
 def main() -> None:

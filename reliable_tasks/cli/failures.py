@@ -13,7 +13,6 @@ from rich.text import Text
 from reliable_tasks.errors import ReliableTasksError
 
 UNEXPECTED = 1
-USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 

@@ -18,7 +18,7 @@ class Patience:
 
     def exhausted(self) -> bool:
         """Pause; whether the time is over."""
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # a service that starts can only be asked
         return time.monotonic() > self._deadline
 
 

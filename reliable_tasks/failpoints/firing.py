@@ -75,7 +75,7 @@ class Firing:
             case Action.STOP:
                 _stop(point.milliseconds)
             case Action.SLEEP:
-                time.sleep((point.milliseconds or 0) / 1000)
+                time.sleep((point.milliseconds or 0) / 1000)  # this delay is the fault
             case Action.RESET:
                 if connection is not None:  # else it is gone already
                     _shut(connection)

@@ -6,8 +6,6 @@ schema. A test goes through all pairs and holds them equal.
 
 from enum import StrEnum
 
-from reliable_tasks.errors import IllegalTransition
-
 
 class TaskState(StrEnum):
     """Where a task is. The first three wait or run; every other is an end, or waits for a person."""
@@ -106,14 +104,3 @@ CELERY_STATES: dict[TaskState, str] = {
 def sources(target: TaskState) -> tuple[TaskState, ...]:
     """The states from which `target` may be reached, for the WHERE of a conditional UPDATE."""
     return tuple(state for state, targets in TRANSITIONS.items() if target in targets)
-
-
-def advance(current: TaskState, target: TaskState) -> TaskState:
-    """`target`, when it may follow `current`.
-
-    Raises:
-        IllegalTransition: when it may not.
-    """
-    if target not in TRANSITIONS[current]:
-        raise IllegalTransition(f"a task that is {current} cannot become {target}")
-    return target

@@ -43,7 +43,7 @@ class Described:
 
     def family(self) -> Any:
         """An empty family, to be filled."""
-        return self.kind(f"{PREFIX}_{self.name}", self.help, labels=self.labels)  # type: ignore[call-arg]
+        return self.kind(f"{PREFIX}_{self.name}", self.help, labels=self.labels)  # type: ignore[call-arg]  # Metric itself takes a type, too; these are its families
 
 
 METRICS = (

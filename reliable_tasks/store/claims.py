@@ -32,22 +32,6 @@ from reliable_tasks.store.verdicts import (
     Verdict,
 )
 
-__all__ = [
-    "BeyondRetention",
-    "Busy",
-    "ClaimRequest",
-    "Closed",
-    "Conflict",
-    "Done",
-    "Owned",
-    "count_crash",
-    "discard",
-    "finish",
-    "get",
-    "in_doubt",
-    "take",
-]
-
 _now = func.clock_timestamp()
 
 

@@ -12,7 +12,7 @@ class Lead(IntEnum):
     SWEEPER = 7412
 
 
-def lead(connection: Connection, what: Lead, shard: int = 0) -> bool:
-    """Become the one leader of the shard, for as long as this session lives."""
-    query = text("SELECT pg_try_advisory_lock(:lock, :shard)")
-    return bool(connection.execute(query, {"lock": int(what), "shard": shard}).scalar())
+def lead(connection: Connection, what: Lead) -> bool:
+    """Become the one leader, for as long as this session lives."""
+    query = text("SELECT pg_try_advisory_lock(:lock, 0)")
+    return bool(connection.execute(query, {"lock": int(what)}).scalar())

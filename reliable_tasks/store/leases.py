@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.store import outbox
-from reliable_tasks.store.claims import ClaimRequest
 from reliable_tasks.store.tables import claims, leased_messages
+from reliable_tasks.store.verdicts import ClaimRequest
 
 _now = func.clock_timestamp()
 _COLUMNS = ("task_id", "queue", "body", "headers", "properties", "priority")

@@ -1,7 +1,7 @@
 """The outbox: every message that is to be sent later or together with a commit, with the time it is due."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, select, update
@@ -79,27 +79,9 @@ def withdraw(connection: Connection, task_id: str) -> int:
     return connection.execute(delete(outbox).where(outbox.c.task_id == task_id)).rowcount
 
 
-def lag(connection: Connection) -> tuple[int, float, int]:
-    """Due messages, seconds that the oldest has been due, and messages the broker refused so far."""
-    row = connection.execute(
-        select(
-            func.count(),
-            func.coalesce(func.extract("epoch", _now - func.min(outbox.c.due_at)), 0),
-            func.count().filter(outbox.c.tries > 0),
-        ).where(outbox.c.due_at <= _now)
-    ).one()
-    return int(row[0]), float(row[1]), int(row[2])
-
-
 def waiting(connection: Connection) -> int:
     """All messages, due or not."""
     return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
-
-
-def next_due(connection: Connection) -> datetime | None:
-    """When the next message is due."""
-    found: datetime | None = connection.execute(select(func.min(outbox.c.due_at))).scalar_one()
-    return found
 
 
 def message_of(row: Any) -> Message:

@@ -1,5 +1,8 @@
 """The tables as SQLAlchemy sees them. Alembic's revisions make them; a test holds both equal."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -36,12 +39,12 @@ metadata = MetaData(
 ATTEMPT_STATES = ("succeeded", "failed", "lost", "uncertain", "timed_out")
 
 
-def _one_of(column: str, states: object) -> str:
-    return f"{column} IN ({', '.join(repr(str(state)) for state in states)})"  # type: ignore[attr-defined]
+def _one_of(column: str, states: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(state)) for state in states)})"
 
 
-def _time(name: str, **options: object) -> Column[object]:
-    return Column(name, DateTime(timezone=True), **options)  # type: ignore[arg-type]
+def _time(name: str, **options: Any) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), **options)
 
 
 _now = func.clock_timestamp()

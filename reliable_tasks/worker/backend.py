@@ -146,7 +146,7 @@ class ReliableBackend(BaseBackend):
                 on_interval()
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("The operation timed out.")
-            time.sleep(pause)
+            time.sleep(pause)  # as Celery polls: the database tells nobody of a result
             pause = min(pause * 1.1, max(interval, _POLL_SECONDS))
 
     def _forget(self, task_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from reliable_tasks import failpoints
 from reliable_tasks.errors import MessageRefused
-from reliable_tasks.store.claims import Owned
+from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Delivery, decode, verify
 from reliable_tasks.worker.execution import execute
 from reliable_tasks.worker.outcome import Settlement

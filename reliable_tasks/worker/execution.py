@@ -14,7 +14,7 @@ from reliable_tasks.errors import PermanentError, TransientError, UncertainEffec
 from reliable_tasks.model.envelope import CORRELATION_ID
 from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
 from reliable_tasks.model.states import TaskState
-from reliable_tasks.store.claims import Owned
+from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.arguments import to_wire
 from reliable_tasks.worker.call import Call
 from reliable_tasks.worker.context import TaskContext

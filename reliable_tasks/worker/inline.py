@@ -5,8 +5,8 @@ from typing import Any
 from reliable_tasks.errors import ExecutionError, PermanentError, TransientError
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import results
-from reliable_tasks.store.claims import Done, Owned
 from reliable_tasks.store.identity import new_id
+from reliable_tasks.store.verdicts import Done, Owned
 from reliable_tasks.worker.arguments import fingerprint
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import Execution

@@ -3,7 +3,7 @@
 from typing import Any
 
 from reliable_tasks.store import attempts, results
-from reliable_tasks.store.claims import Owned
+from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Call
 from reliable_tasks.worker.verdicts import Poison, Withdrawn, attempt_of
 

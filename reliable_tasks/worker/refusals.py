@@ -17,8 +17,8 @@ from reliable_tasks.errors import (
 )
 from reliable_tasks.model.states import WAITING, TaskState
 from reliable_tasks.store import results
-from reliable_tasks.store.claims import BeyondRetention, Busy, Closed, Conflict, Done
 from reliable_tasks.store.engine import database_now
+from reliable_tasks.store.verdicts import BeyondRetention, Busy, Closed, Conflict, Done
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute_stored
 from reliable_tasks.worker.outcome import Outcome, Settlement

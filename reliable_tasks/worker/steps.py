@@ -19,8 +19,10 @@ from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import attempts, claims, leases, results
 from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, waiting_at_most, will_pass
 from reliable_tasks.store.sessions import session_in
+from reliable_tasks.store.verdicts import BeyondRetention, Busy, ClaimRequest, Owned
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.keyless import keyless, lost_attempt
+from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.outcome import Outcome
 from reliable_tasks.worker.recording import record, refuse_cancelled
 from reliable_tasks.worker.rows import now, request_columns
@@ -40,8 +42,8 @@ class ShortTransactions:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.owner = uuid4()
-        self.request: claims.ClaimRequest | None = None
-        self.owned: claims.Owned | None = None
+        self.request: ClaimRequest | None = None
+        self.owned: Owned | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +66,12 @@ class ShortTransactions:
         # the uncommitted row of another execution is its lock; wait our turn in the outbox
         self.owned = None
         with self.connection() as connection:
-            return claims.Busy(database_now(connection) + timedelta(seconds=LOCK_WAIT_SECONDS))
+            return Busy(database_now(connection) + timedelta(seconds=LOCK_WAIT_SECONDS))
 
     def _claim(self, call: Call, crashes: int) -> Any:
         with self.connection() as connection, waiting_at_most(connection, LOCK_WAIT_SECONDS):
             verdict = self._take(connection, call, crashes)
-            if isinstance(verdict, claims.Owned):
+            if isinstance(verdict, Owned):
                 if verdict.takeover:
                     attempts.add(connection, lost_attempt(call, verdict.attempt - 1, verdict.fence - 1))
                 self._say_running(connection, call, verdict)
@@ -134,41 +136,27 @@ class ShortTransactions:
         if state is not None and state["state"] in ("cancelled", "expired", "discarded", "duplicate"):
             return Withdrawn()
         if state is not None and state["replay"] > call.replay:
-            return (
-                Withdrawn()
-            )  # a late copy: an operator has replayed the task since, and that one will end it
-        if call.expires_at is not None and worthless(call, database_now(connection)):
+            return Withdrawn()  # a late copy: the replay of an operator will end the task
+        if (
+            call.expires_at is not None
+            and worthless(call, database_now(connection))
             # a busy key's message that comes again is not marked as redelivered
-            begun = claims.in_doubt(connection, call.task.name, call.key, call.task_id)
-            if not begun:
-                return Expired()
+            and not claims.in_doubt(connection, call.task.name, call.key, call.task_id)
+        ):
+            return Expired()
         if call.options is None or call.key is None:
             return keyless(connection, call, state)
-        self.request = claims.ClaimRequest(
-            task_name=call.task.name,
-            key=call.key,
-            fingerprint=call.fingerprint,
-            task_id=call.task_id,
-            owner=self.owner,
-            lease=call.options.lease,
-            replay=call.replay,
-            may_act=call.options.effects is Effects.EXTERNAL,
-            sent_at=call.sent_at,
-        )
+        self.request = self._wanted(call, call.options, call.key)
         verdict = claims.take(connection, self.request)
-        if (
-            isinstance(verdict, claims.BeyondRetention)
-            and state is not None
-            and state["state"] == "succeeded"
-        ):
+        if isinstance(verdict, BeyondRetention) and state is not None and state["state"] == "succeeded":
             return Withdrawn()  # its key is forgotten, its result is not
-        if isinstance(verdict, claims.Owned):
+        if isinstance(verdict, Owned):
             self.owned = verdict
             if crashes > call.options.max_crashes:
                 return Poison(verdict)
         return verdict
 
-    def _say_running(self, connection: Any, call: Call, owned: claims.Owned) -> None:
+    def _say_running(self, connection: Any, call: Call, owned: Owned) -> None:
         """With the claim's commit the task runs, and nobody may cancel it any more."""
         running = {
             **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
@@ -184,17 +172,22 @@ class ShortTransactions:
     def _count_crash(self, call: Call) -> int:
         if call.key is None or call.options is None or not call.delivery.redelivered or call.delivery.begun:
             return 0
-        request = claims.ClaimRequest(
-            call.task.name,
-            call.key,
-            call.fingerprint,
-            call.task_id,
-            self.owner,
-            call.options.lease,
-            call.replay,
-        )
+        request = self._wanted(call, call.options, call.key)
         with begin(self.runtime.engine) as connection, waiting_at_most(connection, LOCK_WAIT_SECONDS):
             return claims.count_crash(connection, request)
+
+    def _wanted(self, call: Call, options: TaskOptions, key: str) -> ClaimRequest:
+        return ClaimRequest(
+            task_name=call.task.name,
+            key=key,
+            fingerprint=call.fingerprint,
+            task_id=call.task_id,
+            owner=self.owner,
+            lease=options.lease,
+            replay=call.replay,
+            may_act=options.effects is Effects.EXTERNAL,
+            sent_at=call.sent_at,
+        )
 
     def _write(self, connection: Any, delivery: Delivery, outcome: Outcome) -> None:
         if outcome.claim_state is not None and self.request is not None and self.owned is not None:

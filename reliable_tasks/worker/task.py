@@ -86,7 +86,7 @@ class IdempotentTask(ReliableTask):
 
     def call_function(self, context: Any, arguments: dict[str, Any]) -> Any:
         """The user's function with its context and its arguments by name."""
-        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr]
+        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr]  # only such tasks get here
         head = (self, context) if self.reliable_bind else (context,)
         return self.reliable_function(*head, *bound.args, **bound.kwargs)
 
@@ -109,7 +109,7 @@ def idempotent_run(function: Callable[..., Any], *, bind: bool) -> Callable[...,
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     if any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters) is False:
         first = first.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, name="self_")
-    run.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]  # what inspect looks for first
     del run.__wrapped__
     return run
 

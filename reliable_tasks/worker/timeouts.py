@@ -11,7 +11,7 @@ from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
 from reliable_tasks.errors import MessageRefused
-from reliable_tasks.store.claims import Owned
+from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Call, Delivery, decode, delivery_of, verify
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.refusals import dead_before_its_end, unreadable

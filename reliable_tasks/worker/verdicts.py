@@ -4,7 +4,7 @@ from datetime import datetime
 
 from reliable_tasks.errors import ResultDeleted
 from reliable_tasks.model.retry import Effects
-from reliable_tasks.store import claims
+from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Call
 
 
@@ -26,7 +26,7 @@ class Expired:
 class Poison:
     """Executions of this key have died with their workers too often."""
 
-    def __init__(self, owned: claims.Owned) -> None:
+    def __init__(self, owned: Owned) -> None:
         self.owned = owned
 
 

@@ -402,7 +402,7 @@ def read_queues(url: str, broker_url: str, seconds: float) -> list[Row]:
         ]
         if not any(queue["messages"] for queue in queues) or time.monotonic() > deadline:
             return queues
-        time.sleep(0.5)
+        time.sleep(0.5)  # until the broker has counted again
 
 
 def read_lines(path: Path) -> list[Row]:

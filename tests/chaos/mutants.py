@@ -20,6 +20,7 @@ from reliable_tasks.errors import PublishUnconfirmed
 from reliable_tasks.services.relay import WINDOW, Relay
 from reliable_tasks.store import attempts, claims, clock, outbox, results
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.verdicts import ClaimRequest, Owned
 from reliable_tasks.worker import publishing, recording, trace
 from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.request import ReliableRequest
@@ -42,7 +43,7 @@ def ack_before_commit() -> None:
 
 def no_unique_claim() -> None:
     """Nobody asks whether the key was executed before."""
-    claims.take = lambda _connection, _request: claims.Owned(1, 1, may_have_acted=False, takeover=False)
+    claims.take = lambda _connection, _request: Owned(1, 1, may_have_acted=False, takeover=False)
     claims.finish = lambda *_args, **_kwargs: True
 
 
@@ -56,7 +57,7 @@ def takeover_by_the_workers_clock() -> None:
     """Whether a lease has ended is read from the clock of the machine that would like it to have ended."""
     take = claims.take
 
-    def take_soon(connection: Any, request: claims.ClaimRequest) -> Any:
+    def take_soon(connection: Any, request: ClaimRequest) -> Any:
         found = claims.get(connection, request.task_name, request.key)
         # the module's own, which a test can put off; `record_time` would correct it
         if found and found["state"] == "running" and found["lease_until"] < clock.datetime.now(UTC):

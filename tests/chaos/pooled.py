@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -69,3 +70,19 @@ def begun(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield Verdicts({cell: pool.submit(run_alone, cell) for cell in cells})
         pool.shutdown(cancel_futures=True)
+
+
+def verdicts_of(run: Callable[[Stack, Cell, Deployment], Verdict]) -> Any:
+    """The fixture `verdicts` of a module: those of all its cells that were chosen."""
+
+    @pytest.fixture(scope="module")
+    def verdicts(
+        request: pytest.FixtureRequest,
+        reliable_stack: Stack,
+        migrated_template: str,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Iterator[Verdicts[Cell]]:
+        run_one = partial(run, reliable_stack)
+        yield from begun(chosen(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
+
+    return verdicts

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 import psycopg2
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from reliable_tasks.dev.postgres import Mode
@@ -112,9 +112,9 @@ def _old_snapshot(field: Field) -> bool:
     return field.count("pg_stat_activity WHERE backend_xmin IS NOT NULL") > 0
 
 
-def _closed(connection: object) -> None:
+def _closed(connection: Connection) -> None:
     with suppress(SQLAlchemyError):
-        connection.close()  # type: ignore[attr-defined]
+        connection.close()
 
 
 def _statements_refused(state: str) -> Callable[[Field], bool]:

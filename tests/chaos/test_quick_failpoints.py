@@ -1,14 +1,10 @@
 """Each window, killed in and its answer lost, and the other ways to fail sampled: nothing lost, nothing twice."""
 
-from collections.abc import Iterator
-from functools import partial
-
 import pytest
 
-from reliable_tasks.dev import Stack
 from reliable_tasks.failpoints import WINDOWS
 from tests.chaos.cells import OPERATOR, PRODUCER, SERVICES, WORKER, Cell, run
-from tests.chaos.pooled import Verdicts, begun, chosen
+from tests.chaos.pooled import Verdicts, verdicts_of
 from tests.chaos.running import HANGS_SECONDS
 
 pytestmark = pytest.mark.timeout(HANGS_SECONDS)
@@ -61,16 +57,7 @@ OTHERWISE = [
 """The other ways to fail, sampled."""
 
 
-@pytest.fixture(scope="module")
-def verdicts(
-    request: pytest.FixtureRequest,
-    reliable_stack: Stack,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Verdicts[Cell]]:
-    """The verdicts of all cells that were chosen."""
-    run_one = partial(run, reliable_stack)
-    yield from begun(chosen(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
+verdicts = verdicts_of(run)
 
 
 @pytest.mark.parametrize("cell", [*KILLED_AND_UNANSWERED, *OTHERWISE], ids=str)

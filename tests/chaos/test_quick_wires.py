@@ -2,17 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from functools import partial
 
 import pytest
 from sqlalchemy import text
 
-from reliable_tasks.dev import Stack
 from tests.chaos.acts import LATE, Act, run
 from tests.chaos.cells import PRODUCER, SERVICES, WORKER, marks
 from tests.chaos.faults import Direction, Effect, Fault
-from tests.chaos.pooled import Verdicts, begun, chosen
+from tests.chaos.pooled import Verdicts, verdicts_of
 from tests.chaos.running import APP, HANGS_SECONDS, PATIENCE_SECONDS, Run
 from tests.chaos.wires import Wires
 from tests.waiting import wait_until
@@ -143,16 +140,7 @@ ACTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def verdicts(
-    request: pytest.FixtureRequest,
-    reliable_stack: Stack,
-    migrated_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Verdicts[Act]]:
-    """The verdicts of all cells that were chosen."""
-    run_one = partial(run, reliable_stack)
-    yield from begun(chosen(request), run_one, reliable_stack, migrated_template, tmp_path_factory)
+verdicts = verdicts_of(run)
 
 
 @pytest.mark.parametrize("cell", ACTS, ids=str)

@@ -65,7 +65,7 @@ def transfer(
     _book(ctx, {source: -amount, target: amount})
     _note(ctx, source=source, target=target, amount=amount)
     if pause:
-        time.sleep(pause)
+        time.sleep(pause)  # a task that is long
     return {"tid": tid, "source": source, "target": target, "amount": amount}
 
 

@@ -77,12 +77,12 @@ class Answers(BaseHTTPRequestHandler):
 
     def _charge(self, *, once: bool) -> None:
         call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(call["before"])
+        time.sleep(call["before"])  # a bank that is slow, before it acts
         number, new = self.charges.make(self._key(), call, once=once)
         if not number:
             self._answer(STALE, "an execution with a newer fence was here")
             return
-        time.sleep(call["after"] if new else 0)
+        time.sleep(call["after"] if new else 0)  # and after
         if new and call["answer"] == "drop":
             self.close_connection = True
             return

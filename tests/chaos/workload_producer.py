@@ -57,7 +57,7 @@ class Producer:
             once = not send.get("insist", True) or send["kind"] == "rolled_back"
             if phase == "ok" or once or time.monotonic() > give_up:
                 break
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)  # as a sender that tries again does
         if phase == "ok" and send["kind"] == "cancelled":
             self._cancel(send["id"])
 
@@ -67,7 +67,7 @@ class Producer:
         if gate:
             self._history.say("waits", id=send["id"])
             while not any(line["op"] == "gate" and line["name"] == gate for line in self._history.lines()):
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)  # between looks at the history, its only way to hear of it
 
     def _direct(self, send: dict[str, Any]) -> str:
         task = getattr(workload_app, send["task"])
@@ -154,7 +154,9 @@ def main() -> None:
     producer = Producer(history)
     begun = time.monotonic()
     for count, send in enumerate(one for one in sends if one["n"] > max(tried, default=-1)):
-        time.sleep(max(0.0, begun + count / options.per_second - time.monotonic()))
+        time.sleep(
+            max(0.0, begun + count / options.per_second - time.monotonic())
+        )  # the pace that was asked for
         producer.send(send)
     history.say("sent")
 

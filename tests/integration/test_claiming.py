@@ -9,11 +9,12 @@ from sqlalchemy import text
 
 from reliable_tasks.store import claims
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.verdicts import ClaimRequest, Owned
 from tests.waiting import wait_until
 
 
-def request(task_id: str) -> claims.ClaimRequest:
-    return claims.ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=60), may_act=True)
+def request(task_id: str) -> ClaimRequest:
+    return ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=60), may_act=True)
 
 
 def waiting(engine: Any) -> bool:
@@ -36,14 +37,14 @@ def test_doubt_that_came_while_a_claim_waited_is_seen(engine: Any) -> None:
     with begin(engine) as connection:
         mine = request("first")
         owned = claims.take(connection, mine)
-        assert isinstance(owned, claims.Owned)
+        assert isinstance(owned, Owned)
         assert not owned.may_have_acted
         thread.start()
         wait_until(lambda: waiting(engine), "the second claim waits", 10)
         assert claims.finish(connection, mine, owned.fence, "retry_wait", may_have_acted=True)
     thread.join(10)
     (verdict,) = found
-    assert isinstance(verdict, claims.Owned)
+    assert isinstance(verdict, Owned)
     assert verdict.may_have_acted
 
 
@@ -59,7 +60,7 @@ def test_an_execution_that_ends_while_another_claims_is_no_lost_attempt_and_leav
     mine = request("first")
     with begin(engine) as connection:
         owned = claims.take(connection, mine)
-        assert isinstance(owned, claims.Owned)
+        assert isinstance(owned, Owned)
     thread = threading.Thread(target=second)
     with begin(engine) as connection:
         assert claims.finish(connection, mine, owned.fence, "retry_wait", may_have_acted=False)
@@ -67,4 +68,4 @@ def test_an_execution_that_ends_while_another_claims_is_no_lost_attempt_and_leav
         # it has looked, and seen the first one running
         wait_until(lambda: waiting(engine), "the second claim waits", 10)
     thread.join(10)
-    assert found == [claims.Owned(fence=2, attempt=2, may_have_acted=False, takeover=False)]
+    assert found == [Owned(fence=2, attempt=2, may_have_acted=False, takeover=False)]

@@ -12,17 +12,18 @@ from sqlalchemy import text
 from reliable_tasks.services.sweeper import Sweeper
 from reliable_tasks.store import claims, key_retention
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.verdicts import BeyondRetention, ClaimRequest, Closed, Owned, Verdict
 from tests.waiting import wait_until
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)
 
 
-def request(key: str = "k", sent_at: datetime | None = NOW, task_id: str = "t") -> claims.ClaimRequest:
-    return claims.ClaimRequest("pay", key, b"f", task_id, uuid4(), timedelta(seconds=60), sent_at=sent_at)
+def request(key: str = "k", sent_at: datetime | None = NOW, task_id: str = "t") -> ClaimRequest:
+    return ClaimRequest("pay", key, b"f", task_id, uuid4(), timedelta(seconds=60), sent_at=sent_at)
 
 
-def take(engine: Any, wanted: claims.ClaimRequest) -> claims.Verdict:
+def take(engine: Any, wanted: ClaimRequest) -> Verdict:
     with begin(engine) as connection:
         return claims.take(connection, wanted)
 
@@ -31,7 +32,7 @@ def ended(engine: Any, key: str, state: str, days_ago: int) -> None:
     """A key that was seen first so long ago, and has ended so."""
     wanted = request(key, NOW - DAY * days_ago)
     verdict = take(engine, wanted)
-    assert isinstance(verdict, claims.Owned)
+    assert isinstance(verdict, Owned)
     with begin(engine) as connection:
         claims.finish(connection, wanted, verdict.fence, state, may_have_acted=False)
         connection.execute(
@@ -60,19 +61,19 @@ def pruned(engine: Any) -> Any:
 
 def test_a_message_from_before_the_watermark_does_not_run_as_new(pruned: Any) -> None:
     verdict = take(pruned, request(sent_at=NOW - DAY * 40))
-    assert isinstance(verdict, claims.BeyondRetention)
+    assert isinstance(verdict, BeyondRetention)
     assert keys(pruned) == set()  # nor is it there to be run by a replay
-    assert isinstance(take(pruned, request(sent_at=NOW - DAY * 29)), claims.Owned)
+    assert isinstance(take(pruned, request(sent_at=NOW - DAY * 29)), Owned)
 
 
 def test_a_message_that_died_with_its_worker_is_refused_all_the_same(pruned: Any) -> None:
     with begin(pruned) as connection:
         assert claims.count_crash(connection, request(sent_at=NOW - DAY * 40)) == 1
-    assert isinstance(take(pruned, request(sent_at=NOW - DAY * 40)), claims.BeyondRetention)
+    assert isinstance(take(pruned, request(sent_at=NOW - DAY * 40)), BeyondRetention)
 
 
 def test_a_message_that_does_not_say_when_it_was_sent_runs(pruned: Any) -> None:
-    assert isinstance(take(pruned, request(sent_at=None)), claims.Owned)
+    assert isinstance(take(pruned, request(sent_at=None)), Owned)
 
 
 def test_only_what_has_ended_for_good_is_forgotten(engine: Any) -> None:
@@ -81,8 +82,8 @@ def test_only_what_has_ended_for_good_is_forgotten(engine: Any) -> None:
     assert forget(engine, 30) == 2
     assert keys(engine) == {"dead", "uncertain", "retry_wait"}
     # an old message whose key is known is what it always was
-    assert isinstance(take(engine, request("retry_wait", NOW - DAY * 40)), claims.Owned)
-    assert isinstance(take(engine, request("dead", NOW - DAY * 40)), claims.Closed)
+    assert isinstance(take(engine, request("retry_wait", NOW - DAY * 40)), Owned)
+    assert isinstance(take(engine, request("dead", NOW - DAY * 40)), Closed)
 
 
 def test_the_watermark_never_goes_back(engine: Any) -> None:
@@ -97,7 +98,7 @@ def test_the_watermark_never_goes_back(engine: Any) -> None:
 def test_a_key_that_is_forgotten_while_it_is_claimed_is_not_run_again(engine: Any) -> None:
     """The claim waits for the transaction that forgets it, and then finds nothing."""
     ended(engine, "k", "dead", 40)
-    found: list[claims.Verdict] = []
+    found: list[Verdict] = []
     thread = threading.Thread(target=lambda: found.append(take(engine, request(sent_at=NOW - DAY * 40))))
     with begin(engine) as connection:
         connection.execute(text("UPDATE reliable_tasks.claims SET state = 'discarded'"))
@@ -111,7 +112,7 @@ def test_a_key_that_is_forgotten_while_it_is_claimed_is_not_run_again(engine: An
 
         wait_until(waits, "the claim waits", 10)
     thread.join(10)
-    assert [type(verdict) for verdict in found] == [claims.BeyondRetention]
+    assert [type(verdict) for verdict in found] == [BeyondRetention]
 
 
 def test_the_sweeper_forgets_all_that_is_old(engine: Any) -> None:

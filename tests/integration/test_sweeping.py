@@ -18,6 +18,7 @@ from reliable_tasks.model.states import TaskState
 from reliable_tasks.services.sweeper import Sweeper
 from reliable_tasks.store import claims, leases, outbox, results
 from reliable_tasks.store.engine import begin
+from reliable_tasks.store.verdicts import ClaimRequest, Owned
 from tests.database import Database
 from tests.deployment import Deployment
 from tests.programs import kill
@@ -33,12 +34,12 @@ print(app.send_task(sys.argv[1], args=sys.argv[2:]).id)
 KEPT = Message("t1", "tell", "", "", "default", b"[[], {}, {}]", {"id": "t1", "task": "tell"})
 
 
-def execution(engine: Any, lease: float, task_id: str = "t1") -> tuple[claims.ClaimRequest, int]:
+def execution(engine: Any, lease: float, task_id: str = "t1") -> tuple[ClaimRequest, int]:
     """A call that has begun, its lease as long as that."""
-    request = claims.ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=lease), may_act=True)
+    request = ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=lease), may_act=True)
     with begin(engine) as connection:
         owned = claims.take(connection, request)
-        assert isinstance(owned, claims.Owned)
+        assert isinstance(owned, Owned)
         results.store(connection, task_id, TaskState.RUNNING, {"name": "tell", "idempotency_key": "k"})
         leases.keep(connection, "tell", "k", KEPT)
     return request, owned.fence
@@ -106,7 +107,7 @@ def test_a_lapsed_call_is_sent_again_in_doubt_once(engine: Any, sweeper: Sweeper
         assert not claims.finish(connection, request, fence, "succeeded", may_have_acted=False)
         # whoever is next has to ask first, and loses no second attempt
         taken = claims.take(connection, request)
-        assert taken == claims.Owned(fence + 1, 2, may_have_acted=True, takeover=False)
+        assert taken == Owned(fence + 1, 2, may_have_acted=True, takeover=False)
 
 
 def test_a_call_that_ends_while_it_is_swept_is_not_sent_again(engine: Any, sweeper: Sweeper) -> None:

@@ -33,4 +33,4 @@ def wait_for(name: str, seconds: float = 30) -> None:
     """Until a test has made this file."""
     deadline = time.monotonic() + seconds
     while not (PLACE / name).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # between looks for the file

@@ -12,6 +12,7 @@ from reliable_tasks.operate.dead_letters import Known, Operator, replay
 from reliable_tasks.store import claims, key_retention
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
+from reliable_tasks.store.verdicts import ClaimRequest, Owned
 from reliable_tasks.worker.arguments import fingerprint
 from tests.chaos.clock import wrong_by
 from tests.integration.delivering.one_delivery import CALLS, ENDINGS, HOOKS, deliver, rows, sent, states
@@ -22,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body")
 def test_a_call_that_may_have_happened_does_not_end_as_expired(app: Any) -> None:
     """Its worker died, its key was busy when it came again, and meanwhile its time was over."""
     task_id = str(new_id())
-    request = claims.ClaimRequest(
+    request = ClaimRequest(
         "tell", "tell:a", fingerprint("tell", {"order": "a"}), task_id, uuid4(), timedelta(0), may_act=True
     )
     with begin(app.runtime.engine) as connection:
-        assert isinstance(claims.take(connection, request), claims.Owned)
+        assert isinstance(claims.take(connection, request), Owned)
     deliver(app, "tell", "a", task_id=task_id, headers={"expires": "2020-01-01T00:00:00+00:00"})
     assert states(app, "results") == ["succeeded"]
 
@@ -92,11 +93,11 @@ def test_a_retry_by_a_worker_whose_clock_is_an_hour_ahead_is_not_an_hour_late(
 def test_a_redelivery_does_not_wait_for_a_long_execution_of_its_key(app: Any) -> None:
     """The process would be lost to all other tasks until the execution ends."""
     task_id = str(new_id())
-    request = claims.ClaimRequest(
+    request = ClaimRequest(
         "pay", "pay:a", fingerprint("pay", {"order": "a", "end": ""}), task_id, uuid4(), timedelta(seconds=60)
     )
     with begin(app.runtime.engine) as connection:
-        assert isinstance(claims.take(connection, request), claims.Owned)
+        assert isinstance(claims.take(connection, request), Owned)
         assert deliver(app, "pay", "a", task_id=task_id, info={"redelivered": True}) == "ack"
     assert (states(app, "claims"), sent(app)) == (["running"], ["pay['a']"])
     assert [row["kind"] for row in rows(app, "SELECT kind FROM reliable_tasks.suppressed_deliveries")] == [
