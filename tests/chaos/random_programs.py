@@ -3,8 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import text
@@ -118,20 +118,30 @@ def _services_killed(field: Field) -> bool:
 
 
 def _crash_loop(field: Field) -> bool:
-    """A worker dies again and again, each time when it has begun something and holds more."""
-    worker = field.chance.choice(WORKERS)
-    log = field.run.folder / f"{worker}.log"
-    starts = 0
-    for _ in range(CRASHES):
-        field.wait(lambda before=starts: log.read_text(errors="replace").count(" ready.") > before, 60)  # type: ignore[misc]
-        starts = log.read_text(errors="replace").count(" ready.")
-        # the others may have done everything while it started
-        field.more()
-        moment = time.time()
-        if not field.wait(lambda since=moment: _has_begun(field, worker, since), 60):  # type: ignore[misc]
-            return False
-        field.signal(worker, signal.SIGKILL)
+    """The only worker dies again and again, each time when it has begun something and holds more."""
+    worker, *others = field.chance.sample(WORKERS, len(WORKERS))
+    with _away(field, others):
+        for _ in range(CRASHES):
+            moment = time.time()
+            if not field.wait(lambda since=moment: _has_begun(field, worker, since), 60):  # type: ignore[misc]
+                return False
+            field.signal(worker, signal.SIGKILL)
     return True
+
+
+@contextmanager
+def _away(field: Field, workers: Sequence[str]) -> Iterator[None]:
+    """These workers finish what they do and stop, so that nobody else takes what there is; they come back after it."""
+    field.run.paused.update(workers)
+    try:
+        for worker in workers:
+            os.kill(field.pid(worker), signal.SIGTERM)
+        for worker in workers:
+            if not field.wait(lambda name=worker: not field.run.programs[name].alive, STOP_SECONDS):  # type: ignore[misc]
+                field.signal(worker, signal.SIGKILL)
+        yield
+    finally:
+        field.run.paused.difference_update(workers)
 
 
 def _has_begun(field: Field, worker: str, moment: float) -> bool:

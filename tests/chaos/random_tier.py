@@ -2,8 +2,8 @@
 
     python -m tests.chaos.random_tier [--seed N] [--minutes M] [--transfers N] [--broker 4.3] [--nodes 3] [--round N]
 
-A round that was green is not run again: what is run adds up in var/chaos/results.jsonl, from which `--table` prints
-and `--write-docs` writes into docs/reliability.md. Schedules, histories and verdicts are kept beside it.
+A round that was green is not run again: what is run adds up in tests/chaos/results.jsonl, from which `--table` prints
+and `--write-docs` writes into docs/reliability.md. Schedules, histories and verdicts are kept in var/chaos.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reliable_tasks.dev.binaries import RABBITMQ_SBIN
+from tests.broker_releases import install_firewall, programs_of
 from tests.chaos import random_docs, random_results
 from tests.chaos.random_place import NOT_ROOT, Place, into_namespace, place
 from tests.chaos.random_round import Round
@@ -25,7 +26,7 @@ from tests.chaos.random_schedule import ROUNDS, Planned, schedule
 from tests.programs import ROOT
 
 SEEDS = range(1, 7)
-TRANSFERS = 3500
+TRANSFERS = 7000
 """In each round."""
 
 
@@ -38,12 +39,17 @@ def main() -> int:
             random_docs.write(rounds)
         _say(random_results.table(rounds), *random_results.totals(rounds))
         return 0
+    if options.nodes > 1:
+        install_firewall()
     into_namespace(str(__spec__.name))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.geteuid():
         _say(NOT_ROOT)
     if options.broker:
-        os.environ[RABBITMQ_SBIN] = str(_programs(options.broker))
+        try:
+            os.environ[RABBITMQ_SBIN] = str(programs_of(options.broker))
+        except LookupError as error:
+            sys.exit(f"RabbitMQ {options.broker}: {error}")
     # the small disk is still in use when it is given up: it goes with the namespace
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
@@ -70,11 +76,13 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _rounds(options: argparse.Namespace, where: Place) -> Iterator[Planned]:
-    for seed in options.seeds:
-        known = random_results.green(seed, where.broker, options.transfers)
-        for planned in schedule(seed):
-            if planned.number == options.round or (options.round is None and planned.number not in known):
-                yield planned
+    """All of the first seed, which has every fault; then a round of each seed in turn."""
+    first = options.seeds[0]
+    rounds = [planned for seed in options.seeds for planned in schedule(seed)]
+    for planned in sorted(rounds, key=lambda one: (one.seed != first, one.number, one.seed)):
+        known = random_results.green(planned.seed, where.broker, options.transfers)
+        if planned.number == options.round or (options.round is None and planned.number not in known):
+            yield planned
 
 
 def _options() -> argparse.Namespace:
@@ -92,17 +100,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="print what all runs came to")
     parser.add_argument("--write-docs", action="store_true", help="write it into docs/reliability.md")
     return parser.parse_args()
-
-
-def _programs(series: str) -> Path:
-    """Of a release that scripts/test-brokers has fetched."""
-    cache = Path(os.environ.get("RELIABLE_TASKS_BROKER_CACHE") or "~/.cache/reliable-tasks/brokers")
-    programs = cache.expanduser() / series / "sbin"
-    if not programs.is_dir():
-        sys.exit(
-            f'RabbitMQ {series} is not in {cache}\nhint: `make test-brokers BROKERS="{series}"` fetches it'
-        )
-    return programs
 
 
 def _tell(result: dict[str, Any], kept: Path) -> None:
