@@ -16,6 +16,9 @@ from tests.chaos.random_field import PRODUCERS, SERVICES, WORKERS, Entry, Field
 
 HOURS = 7200.0
 CRASHES = 3
+STARVED = 5
+"""How many pool processes are tried, until one wants memory."""
+
 STOP_SECONDS = 20.0
 _CGROUP = Path("/sys/fs/cgroup/memory")
 _ADVISORY = (
@@ -37,22 +40,28 @@ def _killed(pid: int) -> bool:
 
 
 def _out_of_memory(field: Field) -> bool:
-    """The kernel ends a pool process that wants more than its group may have."""
-    pid = field.executing()
+    """The kernel ends a pool process that wants more than its group may have; one that wants nothing is let go."""
     group = _CGROUP / f"reliable-tasks-chaos-{os.getpid()}"
-    if pid is None:
-        return False
     group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text("65536")
+        return any(_starved(field, group) for _ in range(STARVED))
+    finally:
+        group.rmdir()
+
+
+def _starved(field: Field, group: Path) -> bool:
+    pid = field.executing()
+    if pid is None:
+        return False
+    try:
         (group / "cgroup.procs").write_text(str(pid))
-        return field.wait(lambda: identify(pid) is None)
+        return field.wait(lambda: identify(pid) is None, 10)
     except ProcessLookupError:
         return False
     finally:
         _killed(pid)
         field.wait(lambda: not (group / "cgroup.procs").read_text())
-        group.rmdir()
 
 
 def _parent_killed(field: Field) -> bool:
