@@ -44,6 +44,32 @@ chaos: setup ## Random faults against thousands of transfers (SEED=3 MINUTES=10 
 chaos-docs: ## docs/reliability.md, from what the runs of `make chaos` have recorded
 	@$(BIN)/python -m tests.chaos.random_tier --write-docs
 
+BENCH := var/bench/venv/bin/python -m bench
+
+.PHONY: bench-quick
+bench-quick: ## Ours beside stock Celery and Dramatiq, under five minutes (OUTPUT=json BROKER=4.3)
+	@scripts/setup-bench
+	@$(BENCH) quick $(if $(OUTPUT),--output $(OUTPUT)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+.PHONY: bench
+bench: ## Ours beside all peers and the raw limits, hours (OUTPUT=json BROKER=4.3 ARGS="--rounds 5")
+	@scripts/setup-bench
+	@$(BENCH) full $(if $(OUTPUT),--output $(OUTPUT)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: ## A growth curve (CURVE=queue, table, workers or memory; ARGS="--sizes 1000,10000")
+	@scripts/setup-bench
+	@$(BENCH) growth $(or $(CURVE),queue) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+.PHONY: bench-profile
+bench-profile: ## What each step of a task's way costs in CPU (SYSTEM=ours-none-solo2 ARGS=--idle)
+	@scripts/setup-bench
+	@$(BENCH) profile $(SYSTEM) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+.PHONY: bench-docs
+bench-docs: setup ## docs/performance.md, from the last run of `make bench` or `make bench-quick`
+	@$(BIN)/python -m bench docs
+
 .PHONY: lint
 lint: setup ## ruff: rules and format; deptry: dependencies
 	$(BIN)/ruff check .

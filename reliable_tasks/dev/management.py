@@ -43,6 +43,10 @@ class Management:
         """Names of all vhosts."""
         return [vhost["name"] for vhost in self._call("GET", "/api/vhosts?columns=name")]
 
+    def node_pids(self) -> list[int]:
+        """The operating system's process of each node; of a node that has just started it is not known yet."""
+        return [int(node["os_pid"]) for node in self._call("GET", "/api/nodes") if "os_pid" in node]
+
     def quorum_queues(self) -> list[bytes]:
         """The names under which the broker's Raft knows its quorum queues."""
         queues = self._call("GET", "/api/queues?columns=vhost,name,type")

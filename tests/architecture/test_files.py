@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("reliable_tasks", "topology", "alembic", "examples", "tests", "scripts", "deploy")
+FOLDERS = ("reliable_tasks", "topology", "alembic", "examples", "tests", "scripts", "deploy", "bench")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 LONGEST = 300
 LONGER = {"tests/chaos/checker.py": 460}

@@ -1,0 +1,57 @@
+"""Which entries a quick and a full run have."""
+
+import re
+
+from bench.entries import CHORDS, Chord, Entry, PublishMany, Raw, Whole
+from bench.measuring import Sizes
+from bench.raw import ONE_TRANSACTION, PIPELINED, measures
+from bench.system import System
+from bench.systems import find, systems
+from bench.systems.ours import Ours
+
+QUICK_PEERS = ("celery-stock", "celery-noresult", "dramatiq", "celery-transfer")
+QUICK_RAW = (ONE_TRANSACTION.format(2),)
+BULK = 20_000
+CORES = 2
+"""All are run on as many; other numbers of workers are a growth curve."""
+
+
+def entries_of(kind: str, sizes: Sizes, only: str = "") -> list[Entry]:
+    """Those of a run: of ours and the peers by turns, so that both see the same machine.
+
+    Args:
+        only: names of configurations and raw limits, with commas.
+    """
+    if only:
+        # a raw limit's name has commas, each with a blank behind it
+        return [_named(name, sizes) for name in re.split(r",(?! )", only)]
+    peers = [one for one in systems().values() if not isinstance(one, Ours)]
+    ours = [one for one in systems().values() if isinstance(one, Ours) and _wanted(one, kind)]
+    if kind == "quick":
+        peers = [find(name) for name in QUICK_PEERS]
+    raw = QUICK_RAW if kind == "quick" else tuple(measures())
+    raw += (PIPELINED,) if PIPELINED not in raw else ()
+    extra: list[Entry] = [*(Chord(name, sizes.chord) for name in CHORDS), PublishMany(BULK)]
+    return [*(Whole(one, sizes) for one in _by_turns(peers, ours)), *map(Raw, raw), *extra]
+
+
+def _wanted(one: Ours, kind: str) -> bool:
+    if one.topology.count != CORES:
+        return False
+    # in a quick run the tasks that are printed beside the others are measured in one topology only
+    return (
+        kind == "full" or one.task not in ("work_database", "work_external") or one.topology.kind == "prefork"
+    )
+
+
+def _named(name: str, sizes: Sizes) -> Entry:
+    return Raw(name) if name in measures() else Whole(find(name), sizes)
+
+
+def _by_turns(one: list[System], other: list[System]) -> list[System]:
+    longer, shorter = sorted((one, other), key=len, reverse=True)
+    mixed: list[System] = []
+    for place, system in enumerate(longer):
+        mixed.append(system)
+        mixed += shorter[place : place + 1]
+    return mixed

@@ -1,0 +1,73 @@
+"""Our application under measurement: nothing but what any user writes."""
+
+from typing import Any
+
+from sqlalchemy import text
+
+from bench import bank
+from bench.systems import ours_missing
+from bench.systems.ours_topology import TOPOLOGY
+from reliable_tasks import ReliableCelery, TaskContext
+
+app = ReliableCelery("bench", topology=TOPOLOGY)
+
+_UPDATE = text("UPDATE accounts SET balance = balance + :change WHERE id = :account")
+_LEDGER = text("INSERT INTO ledger (key, source, target, amount) VALUES (:key, :source, :target, :amount)")
+
+
+@app.idempotent_task(key="none:{serial}", effects="none", queue="bench")
+def work_none(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
+    """The small task, as a pure function."""
+    return {"account": account, "amount": amount, "ok": True}
+
+
+@app.idempotent_task(key="database:{serial}", effects="database", queue="bench")
+def work_database(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
+    """The small task, as one that could write."""
+    return {"account": account, "amount": amount, "ok": True}
+
+
+@app.idempotent_task(key="external:{serial}", effects="external", queue="bench")
+def work_external(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
+    """The small task, as one that could call another system."""
+    return {"account": account, "amount": amount, "ok": True}
+
+
+@app.task(name="bench.sum", queue="bench")
+def total(numbers: list[int]) -> int:
+    """The body of a chord."""
+    return sum(numbers)
+
+
+@app.task(name="bench.number", queue="bench")
+def number(n: int) -> int:
+    """A part of a chord's header."""
+    return n
+
+
+@app.idempotent_task(key="notice:{serial}", effects="none", queue="notices")
+def notice(ctx: TaskContext, serial: int) -> None:
+    """What every tenth transfer sends; nobody relays or executes it while transfers are measured."""
+
+
+def _transfer(ctx: TaskContext, serial: int, source: int, target: int, amount: int) -> dict[str, Any]:
+    for change, account in bank.changes(source, target, amount):
+        ctx.session.execute(_UPDATE, {"change": change, "account": account})
+    ctx.session.execute(
+        _LEDGER, {"key": ctx.idempotency_key, "source": source, "target": target, "amount": amount}
+    )
+    if bank.sends(serial):
+        ctx.enqueue(notice.s(serial))
+    return {"source": source, "target": target, "amount": amount}
+
+
+transfer = app.idempotent_task(
+    key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer"
+)(_transfer)
+
+
+transfer_batched = transfer
+if ours_missing.batch() is None:
+    transfer_batched = app.idempotent_task(
+        key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer_batched", batch=10
+    )(_transfer)
