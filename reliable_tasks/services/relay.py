@@ -10,6 +10,7 @@ from reliable_tasks.services.leading import Leadership
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.leadership import Lead
+from reliable_tasks.store.standby import wait_at_commit
 
 log = structlog.get_logger("reliable_tasks.relay")
 
@@ -38,6 +39,9 @@ class Relay:
             return 0
         with begin(self._engine) as connection:
             rows = outbox.due(connection, WINDOW)
+            if rows:
+                # else a failover could undo who has sent them, and not what is sent
+                wait_at_commit(connection)
         if not rows:
             return 0
         if failpoints.ACTIVE:

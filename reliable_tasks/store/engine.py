@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 from reliable_tasks.store import clock
+from reliable_tasks.store.standby import ToldConnection
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 1.0
@@ -32,10 +33,12 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
         # a failed statement is logged and kept in tracebacks; its values are the tasks' arguments
         hide_parameters=True,
         connect_args={
+            "connection_factory": ToldConnection,
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "reliable_tasks",
             "options": "-c timezone=UTC -c client_encoding=UTF8 "
-            "-c default_transaction_isolation=read\\ committed",
+            # a commit that no longer waits for the standby must not be silent: `ToldConnection`
+            "-c default_transaction_isolation=read\\ committed -c client_min_messages=notice",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

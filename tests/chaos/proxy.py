@@ -8,28 +8,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from tests.chaos.amqp_frames import AmqpFrames, Unit
+from tests.chaos.amqp_frames import Unit
 from tests.chaos.faults import Direction, Effect, Fault
-from tests.chaos.postgres_messages import PostgresMessages, Sender
+from tests.chaos.protocols import PROTOCOLS
 
 _CHUNK = 65536
-
-
-class Parser(Protocol):
-    """One direction of a connection, cut into units."""
-
-    def feed(self, data: bytes) -> list[Unit]:
-        """The units that these bytes complete."""
-
-
-PROTOCOLS: dict[str, Callable[[Direction], Parser]] = {
-    "amqp": lambda _direction: AmqpFrames(),
-    "postgres": lambda direction: PostgresMessages(
-        Sender.CLIENT if direction is Direction.TO_SERVER else Sender.SERVER
-    ),
-}
 
 
 class _Gone(Exception):
@@ -87,7 +72,7 @@ class Proxy:
     """Listens on a free loopback port, in a thread of its own, until the end of the block.
 
     Args:
-        protocol: "amqp" or "postgres".
+        protocol: "amqp" or "postgres"; "bytes" knows no frames.
         host, port: where the real service is.
         seed: of the jitter.
     """
@@ -149,6 +134,10 @@ class Proxy:
     def heal(self) -> None:
         """Let pass what waits, and new connections; end what has lost bytes."""
         self._call(self._heal)
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Connections that are made from now on go there; those that there are stay where they are."""
+        self._call(setattr, self, "_target", (host, port))
 
     def connections(self) -> int:
         """How many there are now."""

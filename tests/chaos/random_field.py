@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reliable_tasks.dev import Stack
 from reliable_tasks.dev.processes import identify
 from tests.chaos.cluster import Cluster
+from tests.chaos.proxy import Proxy
 from tests.chaos.running import Run
 from tests.chaos.wires import Wires
 
@@ -41,6 +42,7 @@ class Entry:
         act: does it, holds it, and heals it; whether it did happen to something that was at work.
         wires: the kind of program whose wires it cuts.
         needs: "disk" (root, for a small tmpfs), "cgroup" (root), "cluster" or "single" (of brokers).
+        address: whether all programs must reach the database through an address that can be led elsewhere.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Entry:
     act: Callable[["Field"], bool]
     wires: str = ""
     needs: tuple[str, ...] = ()
+    address: bool = False
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Field:
         disk: the small file system of broker and database; None when there is none.
         cluster: the brokers, when there are three.
         start_worker: starts one of WORKERS with more variables.
+        address: through which all programs reach the database, in rounds that need one.
     """
 
     run: Run
@@ -67,6 +71,7 @@ class Field:
     disk: Path | None
     cluster: Cluster | None
     start_worker: Callable[..., Any]
+    address: Proxy | None = None
     more: Callable[[], bool] = lambda: False
     """Lets more be sent, when there is something left."""
 

@@ -20,7 +20,7 @@ from tests.chaos.random_pace import Pace, happened
 from tests.chaos.random_place import Place
 from tests.chaos.random_schedule import CATALOGUE, Planned
 from tests.chaos.running import APP, Run
-from tests.chaos.wires import Wires, wires
+from tests.chaos.wires import Wires, behind, in_front, wires
 from tests.chaos.workload_plan import LEASE, SHARES, plan
 from tests.programs import ROOT
 
@@ -82,6 +82,10 @@ class Round:
         around = self._where.deployment(self._folder)
         sends = self._sends()
         with ExitStack() as until_the_end:
+            address = None
+            if any(entry.address for entry in self._acts):
+                address = until_the_end.enter_context(in_front(around))
+                around = behind(around, address)
             kinds = sorted({entry.wires for entry in self._acts} - {""})
             through = {kind: until_the_end.enter_context(wires(around, self._planned.seed)) for kind in kinds}
             run = until_the_end.enter_context(
@@ -91,7 +95,7 @@ class Round:
             self._say_what_is_planned(run)
             self._start(run, through)
             where, starter = self._where, self._starter(run, through)
-            field = Field(run, where.stack, through, where.disk, where.cluster, starter)
+            field = Field(run, where.stack, through, where.disk, where.cluster, starter, address)
             with field.until_the_end:
                 try:
                     self._work(field, pace)

@@ -11,12 +11,22 @@ from tests.chaos.random_cluster import CLUSTER
 from tests.chaos.random_database import DATABASE
 from tests.chaos.random_field import Entry
 from tests.chaos.random_programs import PROGRAMS
+from tests.chaos.random_standby import STANDBY
 from tests.chaos.random_wires import WIRES
 
-ROUNDS = 10
-"""Of each seed: its faults are dealt over as many deployments."""
+FIRST: tuple[Entry, ...] = (*PROGRAMS, *BROKER, *DATABASE, *CLUSTER, *WIRES)
+FIRST_ROUNDS = 10
+"""Of each seed: these faults, and the failpoints, are dealt over as many deployments."""
 
-CATALOGUE: tuple[Entry, ...] = (*PROGRAMS, *BROKER, *DATABASE, *CLUSTER, *WIRES)
+LATER: tuple[tuple[Entry, ...], ...] = (STANDBY,)
+"""Each of these is one more round of each seed.
+
+What is added to FIRST changes every round of every seed: what was recorded could not be repeated. A new fault goes
+into a new round here, or into the last one while no run has that.
+"""
+
+ROUNDS = FIRST_ROUNDS + len(LATER)
+CATALOGUE: tuple[Entry, ...] = (*FIRST, *(entry for later in LATER for entry in later))
 PASSED_BY = {
     "pub": ("producer",),
     "publish": ("producer", "services"),
@@ -79,14 +89,28 @@ class Planned:
 def schedule(seed: int) -> list[Planned]:
     """All rounds of a seed: each fault of the catalogue and each failpoint with each action once."""
     chance = random.Random(f"schedule {seed}")
-    acts = [entry.name for entry in CATALOGUE]
+    acts = [entry.name for entry in FIRST]
     cells = list(_cells())
     chance.shuffle(acts)
     chance.shuffle(cells)
-    return [
-        Planned(seed, number, tuple(acts[number::ROUNDS]), tuple(_arm(chance, cells[number::ROUNDS])))
-        for number in range(ROUNDS)
+    first = [
+        Planned(
+            seed,
+            number,
+            tuple(acts[number::FIRST_ROUNDS]),
+            tuple(_arm(chance, cells[number::FIRST_ROUNDS])),
+        )
+        for number in range(FIRST_ROUNDS)
     ]
+    return [*first, *(_later(seed, number) for number in range(FIRST_ROUNDS, ROUNDS))]
+
+
+def _later(seed: int, number: int) -> Planned:
+    """A round that is decided by its own number: those before it stay as they were."""
+    chance = random.Random(f"schedule {seed} {number}")
+    acts = [entry.name for entry in LATER[number - FIRST_ROUNDS]]
+    chance.shuffle(acts)
+    return Planned(seed, number, tuple(acts), ())
 
 
 def _cells() -> Iterator[tuple[str, str, Action]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import make_url
 
@@ -40,3 +40,16 @@ def wires(around: Deployment, seed: int) -> Iterator[Wires]:
             "RELIABLE_TASKS_DATABASE_URL": url.render_as_string(hide_password=False),
         }
         yield Wires(to_broker, to_database, environment)
+
+
+def in_front(around: Deployment) -> Proxy:
+    """An address of the database, which can be led to another server."""
+    database = make_url(around.database_url)
+    assert database.host
+    return Proxy("bytes", database.host, database.port or 5432)
+
+
+def behind(around: Deployment, address: Proxy) -> Deployment:
+    """The deployment as its programs see it, whose database is at this address."""
+    url = make_url(around.database_url).set(host="127.0.0.1", port=address.port)
+    return replace(around, database_url=url.render_as_string(hide_password=False))

@@ -1,6 +1,7 @@
 """The relay against a real broker: one row that cannot be sent holds up no other, and is never taken for sent."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,8 +9,10 @@ from itertools import count
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy import text
 
+from reliable_tasks.dev import Stack
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.services.relay import Relay
 from reliable_tasks.settings import Settings
@@ -19,6 +22,7 @@ from reliable_tasks.worker.runtime import Runtime
 from tests.chaos.broker_faults import full_queues
 from tests.deployment import Deployment
 from tests.integration.applied_topology import TOPOLOGY
+from tests.standby import CANCEL, WAITING, standby_away
 from tests.waiting import wait_until
 
 
@@ -130,3 +134,21 @@ def test_what_a_full_queue_has_refused_goes_out_when_its_limit_is_gone(
     wait_until(lambda: relay.run_once() or not waiting(engine), "it goes out")
     assert waiting(engine) == []
     assert taken(channel) == [f"m{number}" for number in range(next(numbers))]
+
+
+def test_nothing_is_sent_for_a_transaction_that_a_failover_may_undo(
+    reliable_stack: Stack, engine: Any, relay: Relay, channel: Any
+) -> None:
+    # whose commit is told as done all the same
+    deaf = sqlalchemy.create_engine(engine.url)
+    with standby_away(reliable_stack, lambda: write(deaf, message("undone"))) as (pair, written):
+        wait_until(lambda: pair.primary.ask(CANCEL), "the row to wait")
+        written.result(30)
+        with ThreadPoolExecutor(1) as pool:
+            relayed = pool.submit(relay.run_once)
+            wait_until(lambda: pair.primary.ask(f"SELECT count(*) FROM {WAITING}"), "the relay to wait")
+            assert taken(channel) == []
+            pair.standby.database.begin()
+            assert relayed.result(30) == 1
+    assert taken(channel) == ["undone"]
+    deaf.dispose()
