@@ -1,6 +1,7 @@
 """Which entries a quick and a full run have."""
 
 import re
+from collections.abc import Sequence
 
 from bench.entries import CHORDS, Chord, Entry, PublishMany, Raw, Whole
 from bench.measuring import Sizes
@@ -48,7 +49,7 @@ def _named(name: str, sizes: Sizes) -> Entry:
     return Raw(name) if name in measures() else Whole(find(name), sizes)
 
 
-def _by_turns(one: list[System], other: list[System]) -> list[System]:
+def _by_turns(one: Sequence[System], other: Sequence[System]) -> list[System]:
     longer, shorter = sorted((one, other), key=len, reverse=True)
     mixed: list[System] = []
     for place, system in enumerate(longer):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import clean
@@ -107,7 +107,7 @@ def drain(system: System, tasks: int, sizes: Sizes, servers: Servers) -> Record:
     return {
         "rate": round(rate, 1),
         "start_seconds": round(first.at - started, 2),
-        **_cpu(first, last, counted),
+        **(_cpu(first, last, counted) if last.machine > first.machine else {}),
         "commits_per_task": round((after["commits"] - before["commits"] - polls) / finished, 4),
         "wal_syncs_per_task": round((after["wal_syncs"] - before["wal_syncs"]) / finished, 4),
         "wal_bytes_per_task": round((after["wal_bytes"] - before["wal_bytes"]) / finished),
@@ -122,6 +122,7 @@ def _watch(
     """The moments when a tenth was done, and when all was."""
     first: Moment | None = None
     began = time.perf_counter()
+    looked = (began, 0)
     while True:
         workers.check()
         asked = time.perf_counter()
@@ -129,8 +130,12 @@ def _watch(
         now = time.perf_counter()
         if first is None and count >= min(tasks * 0.1, tasks - 1):
             first = _moment(now, count, workers, servers)
+            if count >= tasks:
+                # all between two looks: the rate is a lower bound, and nothing is known of the rest
+                return replace(first, at=looked[0], done=looked[1]), first
         elif first is not None and count >= tasks:
             return first, _moment(now, count, workers, servers)
+        looked = (now, count)
         if now - began > limit:
             raise TooSlow(f"only {count} of {tasks} done in {limit:.0f} s")
         # a count of many rows takes its time: it may not become the load that is measured

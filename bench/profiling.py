@@ -1,7 +1,7 @@
 """Where the workers' CPU goes: `python -m bench profile ours-none-prefork2`, by py-spy, while a queue is worked off.
 
-Each sample is counted twice: for the step of a task's way that it belongs to (the outermost that matches), and for the
-library it is in (the innermost). `--idle` counts waiting, too.
+Each sample is counted twice: for the step of a task's way that it belongs to, and for the library that its innermost
+known frame is in. `--idle` counts waiting, too.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from bench.workers import Workers, running
 Part = tuple[str, tuple[str, ...]]
 
 STEPS: Sequence[Part] = (
+    ("parent: looking for events, or waiting", ("poll (kombu/utils/eventio", )),
     ("pool: verify and decode", ("verify (reliable_tasks/worker/call", "decode (reliable_tasks/worker/call",
                                  "delivery_of (reliable_tasks/worker/call")),
     ("pool: claim", ("claim (reliable_tasks/worker/steps",)),
@@ -47,7 +48,7 @@ STEPS: Sequence[Part] = (
     ("parent: frames of the broker", ("(amqp/", "(kombu/transport/pyamqp")),
     ("parent: loop", ("asynloop (", "create_loop (")),
 )  # fmt: skip
-"""A frame is "function (file:line)"; the first part that matches wins, frame by frame from the outside."""
+"""A frame is "function (file:line)"; the first part that any frame of a stack matches has the sample."""
 
 LIBRARIES: Sequence[Part] = (
     (
@@ -134,7 +135,7 @@ def _counted(title: str, stacks: list[list[str]], part: Any, each: float) -> str
 
 
 def _step(stack: list[str]) -> str:
-    return next((name for frame in stack for name, marks in STEPS if _has(frame, marks)), "elsewhere")
+    return next((name for name, marks in STEPS if any(_has(frame, marks) for frame in stack)), "elsewhere")
 
 
 def _library(stack: list[str]) -> str:

@@ -157,4 +157,4 @@ def _field(record: Record, field: str) -> float | None:
     value: Any = record
     for part in field.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return value
+    return None if value is None else float(value)

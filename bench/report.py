@@ -64,6 +64,7 @@ def _parts(report: Report) -> Iterable[str]:
     yield _systems(report)
     if report["raw"]:
         yield _raw_table(report)
+    yield from _ahead(report)
     yield from _notes(report)
 
 
@@ -118,6 +119,23 @@ def _raw_table(report: Report) -> str:
         for name, row in report["raw"].items()
     ]
     return table(("raw limit", "rounds", "median/s", "min to max"), rows)
+
+
+def _ahead(report: Report) -> Iterable[str]:
+    """Where a peer beats us, and what it leaves out for that, as far as it is known."""
+    entries = report["configuration"]["entries"]
+    for what, task in (("small tasks", "work_none"), ("transfers", "transfer")):
+        mine = report["systems"].get(report["best"][task], {}).get("rate")
+        if mine is None:
+            continue
+        faster = [
+            f"- {name}: {row['rate']:,.0f}/s; {entries[name]['durability']}"
+            for name, row in report["systems"].items()
+            if not name.startswith("ours-")
+            and ("transfer" in name) == (task == "transfer")
+            and row.get("rate", 0) > mine
+        ]
+        yield f"Ahead of ours in {what} ({mine:,.0f}/s):\n\n" + "\n".join(faster or ["- nobody"])
 
 
 def _notes(report: Report) -> Iterable[str]:

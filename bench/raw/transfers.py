@@ -103,7 +103,7 @@ def _from_python(how: Transfer, connections: int) -> Measure:
         for child in children:
             child.join()
         _verify(done)
-        return done / taken
+        return float(done / taken)
 
     return measure
 

@@ -103,7 +103,7 @@ def _upsert(batch: int, processes: int) -> Measure:
         cursor.execute("SELECT count(*) FROM results")
         (done,) = cursor.fetchone()
         database.close()
-        return float(done) / (max(last for _, last in spans) - min(start for start, _ in spans))
+        return float(done / (max(last for _, last in spans) - min(start for start, _ in spans)))
 
     return measure
 

@@ -1,4 +1,8 @@
-"""The task systems, one module each, with their application beside them. A module has a list SYSTEMS."""
+"""The task systems, one module each, with their application beside them.
+
+A module has a list SYSTEMS of `bench.system.System`; a further peer is one more module, named in MODULES, and its
+libraries in bench/requirements.txt. Modules import those when they are used, their applications at once.
+"""
 
 from functools import cache
 from importlib import import_module

@@ -37,7 +37,7 @@ def one_step(account: int, amount: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name="work_step")
-def work_step(serial: int, account: int, amount: int) -> dict[str, Any]:
+def work_step(serial: int, account: int, amount: int) -> Any:
     """The small task with a step, whose result is kept, too."""
     return one_step(account, amount)
 
