@@ -29,6 +29,7 @@ def addressed(reliable_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it starts seven programs, and where it runs others may
 def test_ours_and_stock_celery_are_published_drained_and_compared(addressed: None, tmp_path: Path) -> None:
     entries = [Whole(find(name), FEW) for name in CONFIGURATIONS]
     records = run_rounds(entries, 1, 1.0, tmp_path / "records.jsonl")
