@@ -19,18 +19,21 @@ from reliable_tasks.model.physical import Binding
 from reliable_tasks.settings.addresses import parse_broker
 from tests.deployment import Deployment
 
-_FULL = "full"
+_POLICY = "fault"
 
 
 @contextmanager
 def full_queues(around: Deployment, pattern: str) -> Iterator[None]:
     """Queues of these names take nothing beyond a message or two."""
-    policy = {"pattern": pattern, "apply-to": "queues", "definition": {"max-length": 1}, "priority": 1}
-    _call(around, "PUT", policy)
-    try:
+    with _policy(around, pattern, {"max-length": 1}):
         yield
-    finally:
-        _call(around, "DELETE", None)
+
+
+@contextmanager
+def impatient_queues(around: Deployment, pattern: str, patience_ms: int) -> Iterator[None]:
+    """Queues of these names take back what a consumer holds so long; of RabbitMQ 4.3, where queues decide that."""
+    with _policy(around, pattern, {"consumer-timeout": patience_ms}):
+        yield
 
 
 @contextmanager
@@ -60,6 +63,12 @@ def paused(stack: Stack) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
+def everybody_connects_anew(stack: Stack) -> None:
+    """The broker ends all connections."""
+    # without that, those of the vhost / only
+    stack.broker.rabbitmqctl("close_all_connections", "--global", "chaos")
+
+
 def ready(around: Deployment, queue: str) -> int:
     """How many messages wait in a queue; 0 also for a level that this version of the broker has no queue for."""
     with closing(pika.BlockingConnection(of_all_nodes(around.broker_url))) as connection:
@@ -74,6 +83,16 @@ def of_all_nodes(broker_url: str) -> list[pika.URLParameters]:
     return [pika.URLParameters(one) for one in broker_url.split(";")]
 
 
+@contextmanager
+def _policy(around: Deployment, pattern: str, definition: dict[str, int]) -> Iterator[None]:
+    policy = {"pattern": pattern, "apply-to": "queues", "definition": definition, "priority": 1}
+    _call(around, "PUT", policy)
+    try:
+        yield
+    finally:
+        _call(around, "DELETE", None)
+
+
 def _bind(around: Deployment, bindings: Sequence[Binding], method: str) -> None:
     with closing(pika.BlockingConnection(of_all_nodes(around.broker_url))) as connection:
         channel = connection.channel()
@@ -85,7 +104,7 @@ def _call(around: Deployment, method: str, body: Any) -> None:
     address = parse_broker(around.broker_url)
     account = b64encode(f"{address.user}:{address.password}".encode()).decode()
     request = Request(
-        f"{around.management_url}/api/policies/{quote(address.path, safe='')}/{_FULL}",
+        f"{around.management_url}/api/policies/{quote(address.path, safe='')}/{_POLICY}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Basic {account}", "Content-Type": "application/json"},

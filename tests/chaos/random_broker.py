@@ -9,7 +9,13 @@ import pika
 from pika.exceptions import AMQPError
 
 from reliable_tasks.dev.rabbitmq import ADMINISTRATOR
-from tests.chaos.broker_faults import full_queues, of_all_nodes, paused, without_bindings
+from tests.chaos.broker_faults import (
+    everybody_connects_anew,
+    full_queues,
+    of_all_nodes,
+    paused,
+    without_bindings,
+)
 from tests.chaos.random_field import PATIENCE_SECONDS, Entry, Field
 from tests.chaos.scenario_faults import PAYMENTS
 
@@ -79,7 +85,7 @@ def _credentials_refused(field: Field) -> bool:
     right = field.stack._state.broker.password
     broker.rabbitmqctl("change_password", ADMINISTRATOR, f"not {right}")
     try:
-        broker.rabbitmqctl("close_all_connections", "chaos")
+        everybody_connects_anew(field.stack)
         refused = field.wait(lambda: not _connects(field.run.around.broker_url))
         field.hold(1.0, 3.0)
     finally:

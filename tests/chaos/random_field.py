@@ -125,6 +125,11 @@ class Field:
         """How many executions began from this moment on."""
         return sum(line["op"] == "begin" for line in self.since(moment))
 
+    def has_begun(self, worker: str, moment: float) -> bool:
+        """Whether this worker has begun an execution from this moment on."""
+        pids = {process.pid for process in self.run.children(worker)}
+        return any(line["op"] == "begin" and line["pid"] in pids for line in self.since(moment))
+
     def not_accepted(self, moment: float) -> bool:
         """Whether a sender was refused, or not told, from this moment on."""
         return any(

@@ -132,7 +132,7 @@ def _crash_loop(field: Field) -> bool:
     with _away(field, others):
         for _ in range(CRASHES):
             moment = time.time()
-            if not field.wait(lambda since=moment: _has_begun(field, worker, since), 60):  # type: ignore[misc]
+            if not field.wait(lambda since=moment: field.has_begun(worker, since), 60):  # type: ignore[misc]
                 return False
             field.signal(worker, signal.SIGKILL)
     return True
@@ -151,11 +151,6 @@ def _away(field: Field, workers: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         field.run.paused.difference_update(workers)
-
-
-def _has_begun(field: Field, worker: str, moment: float) -> bool:
-    pids = {process.pid for process in field.run.children(worker)}
-    return any(line["op"] == "begin" and line["pid"] in pids for line in field.since(moment))
 
 
 def _asked_to_stop(number: signal.Signals) -> Callable[[Field], bool]:

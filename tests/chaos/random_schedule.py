@@ -10,6 +10,7 @@ from tests.chaos.random_broker import BROKER
 from tests.chaos.random_cluster import CLUSTER
 from tests.chaos.random_database import DATABASE
 from tests.chaos.random_field import Entry
+from tests.chaos.random_patience import PATIENCE
 from tests.chaos.random_programs import PROGRAMS
 from tests.chaos.random_standby import STANDBY
 from tests.chaos.random_wires import WIRES
@@ -18,7 +19,7 @@ FIRST: tuple[Entry, ...] = (*PROGRAMS, *BROKER, *DATABASE, *CLUSTER, *WIRES)
 FIRST_ROUNDS = 10
 """Of each seed: these faults, and the failpoints, are dealt over as many deployments."""
 
-LATER: tuple[tuple[Entry, ...], ...] = (STANDBY,)
+LATER: tuple[tuple[Entry, ...], ...] = (STANDBY, PATIENCE)
 """Each of these is one more round of each seed.
 
 What is added to FIRST changes every round of every seed: what was recorded could not be repeated. A new fault goes
