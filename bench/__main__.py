@@ -27,7 +27,10 @@ def main() -> int:
     """Run a subcommand."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
-    answer: int | None = options.command(options)
+    try:
+        answer: int | None = options.command(options)
+    except KeyboardInterrupt:
+        return 130
     return answer or 0
 
 
@@ -56,7 +59,8 @@ def _measure(options: argparse.Namespace) -> int:
         records = run_rounds(available, options.rounds, options.minutes, file)
     told["load_average_after"] = [round(one, 1) for one in getloadavg()]
     report = report_of(records, told)
-    (LOGS.parent / f"{options.kind}.json").write_text(json.dumps(report, indent=1) + "\n")
+    kept = f"{options.kind}-only.json" if options.only else f"{options.kind}.json"
+    (LOGS.parent / kept).write_text(json.dumps(report, indent=1) + "\n")
     sys.stdout.write(json.dumps(report) + "\n" if options.output == "json" else text_of(report))
     return 0 if report["figures"]["worker_cpu_s_per_1k"] is not None else 1
 

@@ -7,7 +7,7 @@ from bench.entries import CHORDS, Chord, Entry, PublishMany, Raw, Whole
 from bench.measuring import Sizes
 from bench.raw import ONE_TRANSACTION, PIPELINED, measures
 from bench.system import System
-from bench.systems import find, systems
+from bench.systems import find, ours_missing, systems
 from bench.systems.ours import Ours
 
 QUICK_PEERS = ("celery-stock", "celery-noresult", "dramatiq", "celery-transfer")
@@ -30,19 +30,21 @@ def entries_of(kind: str, sizes: Sizes, only: str = "") -> list[Entry]:
     ours = [one for one in systems().values() if isinstance(one, Ours) and _wanted(one, kind)]
     if kind == "quick":
         peers = [find(name) for name in QUICK_PEERS]
-    raw = QUICK_RAW if kind == "quick" else tuple(measures())
-    raw += (PIPELINED,) if PIPELINED not in raw else ()
+    raw = tuple(measures()) if kind == "full" else QUICK_RAW
+    if kind == "quick" and ours_missing.publish_many() is None:
+        raw += (PIPELINED,)
     extra: list[Entry] = [*(Chord(name, sizes.chord) for name in CHORDS), PublishMany(BULK)]
     return [*(Whole(one, sizes) for one in _by_turns(peers, ours)), *map(Raw, raw), *extra]
 
 
 def _wanted(one: Ours, kind: str) -> bool:
+    """A quick run has small tasks in each topology that matters, the others in the one that is offered."""
     if one.topology.count != CORES:
         return False
-    # in a quick run the tasks that are printed beside the others are measured in one topology only
-    return (
-        kind == "full" or one.task not in ("work_database", "work_external") or one.topology.kind == "prefork"
-    )
+    one_command = ours_missing.processes() is None
+    offered = "processes" if one_command else "prefork"
+    small = ("prefork", offered) if one_command else ("prefork", "solo", "processes")
+    return kind == "full" or one.topology.kind in (small if one.task == "work_none" else (offered,))
 
 
 def _named(name: str, sizes: Sizes) -> Entry:

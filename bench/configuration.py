@@ -58,7 +58,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "about": system.about,
         "workers": commands,
         "durability": system.durability,
-        "waiting": system.waiting,
+        "waiting": system.waiting if system.calls and system.result_store != "none" else "",
     }
 
 

@@ -60,7 +60,7 @@ class Chord(Entry):
     def run(self, last: Record | None) -> Record:
         try:
             self._system.reset()
-            with running(self._system):
+            with running(self._system, beside=True):
                 seconds = produce(self._system, "chord", 0, self._tasks)
         finally:
             clean.drop_database(self._system.database)

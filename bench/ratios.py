@@ -46,6 +46,7 @@ BESIDE = {
     "drain_database_vs_stock": Ratio("celery-stock", task="work_database"),
     "drain_external_vs_stock": Ratio("celery-stock", task="work_external"),
     "drain_vs_taskiq": Ratio("taskiq", task="work_none"),
+    "memory_vs_stock": Ratio("celery-stock", "pss_mib", ours="ours-none-prefork2"),
     "publish_many_vs_raw": Ratio(PIPELINED, "publish_rate", ours=PUBLISH_MANY, their_field="rate"),
 }
 """Printed beside them."""

@@ -84,6 +84,10 @@ class System:
         """The commands of its workers."""
         raise NotImplementedError
 
+    def beside(self) -> list[list[str]]:
+        """The commands of what else a chord needs: whatever sends a task that another one has sent."""
+        return []
+
     def done(self) -> int:
         """How many tasks are finished."""
         raise NotImplementedError

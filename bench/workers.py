@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class WorkerEnded(RuntimeError):
 class Workers:
     """The running workers."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, commands: Sequence[list[str]]) -> None:
         self._log = Path(addresses().logs) / f"{system.name}.log"
         with self._log.open("ab") as output:
             self._processes = [
@@ -34,7 +34,7 @@ class Workers:
                     stderr=output,
                     start_new_session=True,
                 )
-                for number, command in enumerate(system.workers())
+                for number, command in enumerate(commands)
             ]
 
     @property
@@ -64,9 +64,9 @@ class Workers:
 
 
 @contextmanager
-def running(system: System) -> Iterator[Workers]:
-    """The system's workers, until the end of the block."""
-    workers = Workers(system)
+def running(system: System, *, beside: bool = False) -> Iterator[Workers]:
+    """The system's workers, and what else it needs when that is asked for, until the end of the block."""
+    workers = Workers(system, [*system.workers(), *(system.beside() if beside else [])])
     try:
         yield workers
     finally:

@@ -91,6 +91,9 @@ class Ours(System):
     def workers(self) -> list[list[str]]:
         return self.topology.commands()
 
+    def beside(self) -> list[list[str]]:
+        return [script("reliable-tasks", "services", "-A", f"{APPLICATION}:app")]
+
     def done(self) -> int:
         return int(self.query(f"SELECT count(*) FROM reliable_tasks.results WHERE {self._new}")[0])
 

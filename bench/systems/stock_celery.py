@@ -13,6 +13,10 @@ from bench.system import System, script, span_query, timed_calls
 
 _STORES = {"db": "postgres", "redis": "redis", "none": "none"}
 _NO_RESULT = "quorum queue, confirmed publish; no result is kept, so nothing is durable but the message"
+_BY_HAND = (
+    "as ours, but the effect commits by itself and the result in two more transactions: a crash between them leaves "
+    "an effect without a result until the message comes again"
+)
 _CLASSIC = "classic durable queue on one node, confirmed publish; results in Postgres with fsync"
 _REDIS = "Redis with its log synced each second: a crash can lose a second of tasks"
 
@@ -47,6 +51,8 @@ class StockCelery(System):
         )
         self.result_store = _STORES[results]
         self.broker = "redis" if broker == "redis" else "rabbitmq"
+        if transfers:
+            self.durability = _BY_HAND
         if results == "none":
             self.durability = _NO_RESULT
         if broker == "classic":
