@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -108,6 +109,14 @@ class ReliableCelery(Celery):
             "enable_utc": True,
             "timezone": "UTC",
         }
+
+    @cached_property
+    def ResultSet(self) -> Any:
+        return self.subclass_with_self("reliable_tasks.worker.sets:JoinedSet")
+
+    @cached_property
+    def GroupResult(self) -> Any:
+        return self.subclass_with_self("reliable_tasks.worker.sets:JoinedGroup")
 
     def _connection(self, url: Any, *args: Any, **options: Any) -> Any:
         """As Celery's; the password, which no environment holds, is put in here, and the broker is verified."""

@@ -101,6 +101,11 @@ CELERY_STATES: dict[TaskState, str] = {
 """What Celery's clients are shown."""
 
 
+def celery_state(state: str, own: str | None) -> str:
+    """What Celery's clients are shown of a stored state, and of a state of the task's own such as PROGRESS."""
+    return own or CELERY_STATES[TaskState(state)]
+
+
 def sources(target: TaskState) -> tuple[TaskState, ...]:
     """The states from which `target` may be reached, for the WHERE of a conditional UPDATE."""
     return tuple(state for state, targets in TRANSITIONS.items() if target in targets)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -13,10 +13,23 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 from reliable_tasks.store import clock
+from reliable_tasks.store.announcing import announcer_of
+from reliable_tasks.store.ended import take_noted
 from reliable_tasks.store.standby import ToldConnection
 
 _CONNECT_SECONDS = 5
 _IDLE_SECONDS = 1.0
+_CONNECT_ARGS = {
+    "connection_factory": ToldConnection,
+    "connect_timeout": _CONNECT_SECONDS,
+    "application_name": "reliable_tasks",
+    "options": "-c timezone=UTC -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed "
+    # a commit that no longer waits for the standby must not be silent: `ToldConnection`
+    "-c client_min_messages=notice",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 
 
 def create_engine(url: str, *, pool_size: int = 4) -> Engine:
@@ -32,17 +45,7 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
         max_overflow=-1,
         # a failed statement is logged and kept in tracebacks; its values are the tasks' arguments
         hide_parameters=True,
-        connect_args={
-            "connection_factory": ToldConnection,
-            "connect_timeout": _CONNECT_SECONDS,
-            "application_name": "reliable_tasks",
-            "options": "-c timezone=UTC -c client_encoding=UTF8 "
-            # a commit that no longer waits for the standby must not be silent: `ToldConnection`
-            "-c default_transaction_isolation=read\\ committed -c client_min_messages=notice",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-        },
+        connect_args=dict(_CONNECT_ARGS),
     )
     _close_in_children(engine)
     _ping_after_a_pause(engine)
@@ -73,9 +76,24 @@ def _close_in_children(engine: Engine) -> None:
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
 
 
+def connector(engine: Engine, name: str) -> Callable[[], Any]:
+    """Makes connections of the driver's own, in no pool, on which each statement commits by itself."""
+    dialect = engine.dialect
+    args, options = dialect.create_connect_args(engine.url)
+
+    def connect() -> Any:
+        connection = dialect.connect(*args, **{**options, **_CONNECT_ARGS, "application_name": name})
+        connection.autocommit = True
+        return connection
+
+    return connect
+
+
 @contextmanager
 def begin(engine: Engine) -> Iterator[Connection]:
     """One transaction; commits at the end, rolls back on any exception.
+
+    Whoever waits for a task that it has ended (`store.ended.note_ended`) is told after the commit.
 
     Raises:
         DatabaseUnreachable: when the database cannot be reached or went away.
@@ -83,7 +101,11 @@ def begin(engine: Engine) -> Iterator[Connection]:
     """
     try:
         with engine.begin() as connection:
+            take_noted(connection)
             yield connection
+            ended = take_noted(connection)
+        if ended:
+            announcer_of(engine, connector).announce(ended)
     except DBAPIError as error:
         known = explain(error, engine.url.render_as_string(hide_password=True))
         if known is None:

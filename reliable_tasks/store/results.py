@@ -1,16 +1,18 @@
 """Results: a task's current outcome. Written by upserts that only follow legal transitions."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, bindparam, func, or_, select
+from sqlalchemy import ARRAY, Connection, Text, Uuid, and_, any_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from reliable_tasks.model.states import TaskState, sources
-from reliable_tasks.store.identity import find_result_id, result_id_for
-from reliable_tasks.store.tables import results
+from reliable_tasks.model.states import ENDS, TaskState, sources
+from reliable_tasks.store.ended import note_ended
+from reliable_tasks.store.identity import find_result_id, own_id, result_id_for
+from reliable_tasks.store.tables import results, task_ids
 
 _KEPT = ("enqueued_at", "started_at", "root_id", "parent_id", "correlation_id", "idempotency_key", "name",
          "queue", "priority", "args", "kwargs")  # fmt: skip
@@ -23,7 +25,10 @@ PREDECESSOR = "predecessor"
 def store(connection: Connection, task_id: str, state: TaskState, values: Mapping[str, Any]) -> bool:
     """Write a task's outcome; False when the stored state may not change to `state` (a late writer lost)."""
     row = {**values, "id": result_id_for(connection, task_id), "task_id": task_id, "state": state.value}
-    return bool(connection.execute(_storing(state, tuple(row)), row).rowcount == 1)
+    kept = bool(connection.execute(_storing(state, tuple(row)), row).rowcount == 1)
+    if kept and state in ENDS:
+        note_ended(connection, task_id)
+    return kept
 
 
 @cache
@@ -76,6 +81,44 @@ def _read(connection: Connection, query: Any, task_id: str) -> dict[str, Any] | 
     return dict(row) if row is not None else None
 
 
+_ENDED = results.c.state == any_(bindparam("p_states", type_=ARRAY(Text)))
+_OWN = results.c.id == any_(bindparam("p_own", type_=ARRAY(Uuid)))
+_FOREIGN = task_ids.c.task_id == any_(bindparam("p_foreign", type_=ARRAY(Text)))
+_MAPPED = results.c.id == task_ids.c.result_id
+
+
+def ended(connection: Connection, wanted: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of those of the tasks that have ended, in no order. Ask for a few hundred at a time."""
+    found: list[dict[str, Any]] = []
+    for query, values in _of(select(results), wanted):
+        rows = connection.execute(query.where(_ENDED), {**values, "p_states": [str(end) for end in ENDS]})
+        found += map(dict, rows.mappings())
+    return found
+
+
+def count_states(connection: Connection, wanted: Collection[str]) -> Counter[tuple[str, str | None]]:
+    """How many of the tasks are in which state, and in which state of their own; those not known yet are in none."""
+    counted: Counter[tuple[str, str | None]] = Counter()
+    for query, values in _of(select(results.c.state, results.c.celery_state, func.count()), wanted):
+        grouped = query.group_by(results.c.state, results.c.celery_state)
+        for state, celery_state, count in connection.execute(grouped, values):
+            counted[state, celery_state] += count
+    return counted
+
+
+def _of(query: Any, wanted: Collection[str]) -> list[tuple[Any, dict[str, Any]]]:
+    """The query for all of the tasks, as one for our own ids and one for others; whichever are needed."""
+    own = {task_id: own_id(task_id) for task_id in wanted}
+    ours = [result_id for result_id in own.values() if result_id is not None]
+    foreign = [task_id for task_id, result_id in own.items() if result_id is None]
+    parts: list[tuple[Any, dict[str, Any]]] = []
+    if ours:
+        parts.append((query.where(_OWN), {"p_own": ours}))
+    if foreign:
+        parts.append((query.join_from(results, task_ids, _MAPPED).where(_FOREIGN), {"p_foreign": foreign}))
+    return parts
+
+
 def state_of(connection: Connection, task_id: str) -> TaskState | None:
     """The stored state of a task id."""
     row = standing(connection, task_id)
@@ -92,6 +135,8 @@ def move(
         .where(results.c.id == result_id, results.c.state.in_([state.value for state in states]))
         .values(state=target.value, celery_state=None, **values)
     )
+    if changed.rowcount == 1 and target in ENDS:
+        note_ended(connection, task_id)
     return changed.rowcount == 1
 
 
@@ -101,6 +146,8 @@ def cancel(connection: Connection, task_id: str, **values: Any) -> bool:
     # waits for a worker that records this very task in an open transaction
     unknown = connection.execute(insert(results).values(row).on_conflict_do_nothing()).rowcount == 1
     waiting = (TaskState.ENQUEUED, TaskState.RETRY_WAIT)
+    if unknown:
+        note_ended(connection, task_id)
     return unknown or move(connection, task_id, TaskState.CANCELLED, waiting, **values)
 
 

@@ -1,30 +1,32 @@
 """The result backend `reliable+postgresql://...`: Celery's interface to our results, for any Celery application."""
 
-import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from celery import states as celery_states
 from celery.backends.base import BaseBackend
-from celery.exceptions import TimeoutError
-from celery.result import result_from_tuple
+from celery.exceptions import ImproperlyConfigured
+from celery.result import ResultSet, result_from_tuple
 from kombu.utils.json import dumps, loads
 
 from reliable_tasks.errors import Undecodable
-from reliable_tasks.model.states import CELERY_STATES, TaskState
+from reliable_tasks.model.states import celery_state
 from reliable_tasks.store import groups, results
 from reliable_tasks.store.engine import begin, create_engine, is_outage
 from reliable_tasks.worker.rebuilt import exception_of
 from reliable_tasks.worker.recording import record_foreign
 from reliable_tasks.worker.rows import now, request_columns, result_columns
+from reliable_tasks.worker.sets import MOST_REMEMBERED, leaves_of
 from reliable_tasks.worker.unit import StoredResult, current_unit
-
-_POLL_SECONDS = 0.02
+from reliable_tasks.worker.waiting import each_ended, ended_now, in_parts
 
 
 class ReliableBackend(BaseBackend):
     """Stores results where auditors query them. In a running task of ours, it stores with the task's commit."""
 
     supports_autoexpire = False
+    supports_native_join = True
     persistent = True
 
     def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
@@ -109,9 +111,12 @@ class ReliableBackend(BaseBackend):
             row = results.get(connection, task_id)
         if row is None:
             return {"task_id": task_id, "status": celery_states.PENDING, "result": None}
+        return self._meta(row)
+
+    def _meta(self, row: dict[str, Any]) -> dict[str, Any]:
         meta = {
-            "task_id": task_id,
-            "status": row["celery_state"] or CELERY_STATES[TaskState(row["state"])],
+            "task_id": row["task_id"],
+            "status": celery_state(row["state"], row["celery_state"]),
             "result": self.decode(bytes(row["result"])) if row["result"] else None,
             "traceback": row["traceback"],
             "date_done": row["finished_at"],
@@ -134,20 +139,57 @@ class ReliableBackend(BaseBackend):
         no_ack: bool = True,
         on_interval: Any = None,
     ) -> Any:
-        """As Celery's, but asking fifty times a second at first, and with a timeout that counts the asking too."""
+        """As Celery's, but woken by the commit that ends the task."""
         self._ensure_not_eager()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = min(interval, _POLL_SECONDS)
-        while True:
-            meta = self.get_task_meta(task_id)
-            if meta["status"] in celery_states.READY_STATES:
-                return meta
-            if on_interval:
-                on_interval()
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError("The operation timed out.")
-            time.sleep(pause)  # as Celery polls: the database tells nobody of a result
-            pause = min(pause * 1.1, max(interval, _POLL_SECONDS))
+        if task_id in self._cache:
+            return self._cache[task_id]
+        waited = each_ended(
+            self.engine, [task_id], timeout=timeout, interval=interval, on_interval=on_interval
+        )
+        return next(self._metas(waited))[1]
+
+    def get_many(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Any = None,
+        on_interval: Any = None,
+        max_iterations: int | None = None,
+        **_unused: Any,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each task's id and result as it ends; with `max_iterations`, of those that have ended already."""
+        if on_message is not None:
+            raise ImproperlyConfigured("Backend does not support on_message callback")
+        if max_iterations is not None:
+            return self._metas(row for some in in_parts(task_ids) for row in ended_now(self.engine, some))
+        return self._metas(
+            each_ended(self.engine, task_ids, timeout=timeout, interval=interval, on_interval=on_interval)
+        )
+
+    def _metas(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for row in rows:
+            meta = self._meta(row)
+            if meta["status"] == celery_states.SUCCESS:
+                self._cache[row["task_id"]] = meta
+            yield row["task_id"], meta
+
+    def iter_native(self, result: Any, no_ack: bool = True, **options: Any) -> Iterator[tuple[str, Any]]:
+        """The results of a group, and then the groups within it, whose results are there by then."""
+        self._ensure_not_eager()
+        leaves = {leaf.id: leaf for leaf in leaves_of(result.results)}
+        direct = {one.id for one in result.results}
+        known = [(leaf.id, leaf._cache) for leaf in leaves.values() if leaf._cache]
+        asked = (task_id for task_id, leaf in leaves.items() if not leaf._cache)
+        for task_id, meta in chain(known, self.get_many(asked, **options)):
+            if len(leaves) <= MOST_REMEMBERED:
+                leaves[task_id]._maybe_set_cache(meta)
+            if task_id in direct:
+                yield task_id, meta
+        for one in result.results:
+            if isinstance(one, ResultSet):
+                yield one.id, one.results
 
     def _forget(self, task_id: str) -> None:
         with begin(self.engine) as connection:
