@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -20,6 +21,7 @@ from reliable_tasks.errors import ArgumentError
 from reliable_tasks.worker.money import float_as_decimal
 
 _BUILTINS = (Decimal,)
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def to_wire(value: Any) -> Any:
@@ -45,6 +47,11 @@ class Arguments:
             self._types = typing.get_type_hints(function)
         except NameError:
             self._types = {}
+        self._defaults: dict[str, Any] = {}
+        for name, parameter in self.signature.parameters.items():
+            if parameter.default is not inspect.Parameter.empty:
+                with suppress(ArgumentError):
+                    self._defaults[name] = self._convert(name, parameter.default)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults included, converted to the annotated types.
@@ -61,10 +68,27 @@ class Arguments:
         bound.apply_defaults()
         return {name: self._convert(name, value) for name, value in bound.arguments.items()}
 
+    def told(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that are not what they are by default.
+
+        The payload of a key is made of these: a release that gives a function one more argument, with a default, must
+        not turn every message that is under way, and every copy of what was done, into a conflict.
+        """
+        return {
+            name: value for name, value in arguments.items() if not self._goes_without_saying(name, value)
+        }
+
+    def _goes_without_saying(self, name: str, value: Any) -> bool:
+        if self.signature.parameters[name].kind in _REST:
+            return not value
+        if name not in self._defaults:
+            return False
+        default = self._defaults[name]
+        return type(value) is type(default) and bool(value == default)
+
     def _convert(self, name: str, value: Any) -> Any:
-        wanted = self._types.get(name)
-        kind = self.signature.parameters[name].kind
-        if wanted is None or kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        wanted, parameter = self._types.get(name), self.signature.parameters[name]
+        if wanted is None or parameter.kind in _REST or (value is None and parameter.default is None):
             return value
         found = float_as_decimal(value, wanted)
         if found is not None:

@@ -161,7 +161,7 @@ def decode(delivery: Delivery, task: Any) -> Call:
     try:
         arguments = task.reliable_arguments.bind(call.args, call.kwargs)
         call.key = call.options.key_for(arguments)
-        call.fingerprint = fingerprint(task.name, arguments)
+        call.fingerprint = fingerprint(task.name, task.reliable_arguments.told(arguments))
     except ArgumentError as error:
         raise Undecodable(f"task {delivery.task_id}: {error.message}", hint=error.hint) from error
     except Exception as error:

@@ -60,7 +60,7 @@ def _call(task: Any, args: Any, kwargs: Any) -> Call:
         dict(kwargs),
         {},
         key=task.reliable_options.key_for(arguments),
-        fingerprint=fingerprint(task.name, arguments),
+        fingerprint=fingerprint(task.name, task.reliable_arguments.told(arguments)),
     )
 
 

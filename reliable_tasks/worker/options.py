@@ -1,10 +1,14 @@
 """What `idempotent_task` takes, checked when the task is declared."""
 
+import dataclasses
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from reliable_tasks.errors import ArgumentError, TaskDeclarationError
 from reliable_tasks.model.headers import is_plain
@@ -29,6 +33,37 @@ class Probe:
 @dataclass(frozen=True)
 class CallAgain:
     """The other side is idempotent for our key: after doubt, simply call again with the same key."""
+
+
+_TELLING = "a key must tell one business case from another"
+
+
+class _Keys(string.Formatter):
+    """Formats keys, of what has one way of being written: an argument, its attribute or its item."""
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        if value is None or value == "":
+            raise ArgumentError("the key is made of an empty argument", hint=_TELLING)
+        if not _is_written_one_way(value):
+            raise ArgumentError(
+                f"a key cannot be made of a {type(value).__name__}: the next process may write it otherwise, and "
+                "run the task twice",
+                hint="make it of texts, numbers, times or ids, and lists of them",
+            )
+        return super().convert_field(value, conversion)
+
+
+_KEYS = _Keys()
+_ONE_WAY = (str, bytes, int, float, Decimal, UUID, date, time, timedelta, Enum)
+
+
+def _is_written_one_way(value: Any) -> bool:
+    """Whether its text depends on nothing but its value: that of a set does on the process, of a dict on its sender."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return all(_is_written_one_way(getattr(value, each.name)) for each in dataclasses.fields(value))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_written_one_way, value))
+    return value is None or isinstance(value, _ONE_WAY)
 
 
 @dataclass(frozen=True)
@@ -78,19 +113,16 @@ class TaskOptions:
         """The idempotency key of a call.
 
         Raises:
-            ArgumentError: when an argument it is made of is missing or empty.
+            ArgumentError: when what it is made of is missing or empty, or is not written the same way each time.
         """
         try:
-            key = self.key.format(**arguments)
+            key = _KEYS.vformat(self.key, (), arguments)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f"the key {self.key!r} needs the argument {error}", hint="pass it, or change the key"
             ) from error
-        if any(arguments.get(name) in (None, "") for name in self.key_fields()) or len(key) > 500:
-            raise ArgumentError(
-                f"the key {key[:80]!r} is made of an empty argument or is longer than 500 characters",
-                hint="a key must tell one business case from another",
-            )
+        if len(key) > 500:
+            raise ArgumentError(f"the key {key[:80]!r} is longer than 500 characters", hint=_TELLING)
         if not is_plain(key):
             raise ArgumentError(
                 f"the key {key[:80]!r} has a control character or half a character in it",
