@@ -51,6 +51,7 @@ class ReliableCelery(Celery):
 
     task_cls = ReliableTask
     amqp_cls = "reliable_tasks.worker.nodes:ClusterAMQP"
+    control_cls = "reliable_tasks.worker.control:Control"
 
     @told_by_celery()
     def __init__(

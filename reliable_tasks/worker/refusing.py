@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from celery import current_app
 from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 
@@ -10,6 +9,7 @@ from reliable_tasks.errors import BrokerUnreachable, PublishError
 from reliable_tasks.model.envelope import Message, without_history
 from reliable_tasks.model.headers import UNREADABLE
 from reliable_tasks.model.storable import storable, storable_json
+from reliable_tasks.worker.running import running_app
 
 logger = get_logger("reliable_tasks.worker")
 _PROPERTIES = ("content_type", "content_encoding", "correlation_id", "reply_to")
@@ -40,7 +40,7 @@ def refuse_by_hand(consumer: Any, message: Any) -> None:
 def _send_copy(
     body: bytes, headers: dict[str, Any], properties: dict[str, str], exchange: str, routing_key: str
 ) -> tuple[int, None, float]:
-    app = current_app._get_current_object()
+    app = running_app()
     queue, _level = app.queue_and_level(routing_key)
     target = app.runtime.topology.work_queue(queue).dead_letter
     # what the broker would have written

@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from celery import current_app
 from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 
@@ -15,6 +14,7 @@ from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Call, Delivery, decode, delivery_of, verify
 from reliable_tasks.worker.outcome import Outcome, Settlement
 from reliable_tasks.worker.refusals import dead_before_its_end, unreadable
+from reliable_tasks.worker.running import running_app
 from reliable_tasks.worker.steps import steps_for
 
 logger = get_logger("reliable_tasks.worker")
@@ -25,7 +25,7 @@ def record_timeout(timeout: float, task_name: str, *arguments: Any) -> tuple[int
 
     In a pool process: the parent would wait for Postgres with all its other tasks.
     """
-    app = current_app._get_current_object()
+    app = running_app()
     started = time.monotonic()
     task, delivery = app.tasks[task_name], delivery_of(app, task_name, *arguments)
     try:

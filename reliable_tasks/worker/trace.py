@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from celery import current_app
 from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
@@ -14,6 +13,7 @@ from reliable_tasks.worker.call import delivery_of
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.fenced import note_fenced
 from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.running import running_app
 from reliable_tasks.worker.unrecorded import unrecorded
 
 logger = get_logger("reliable_tasks.worker")
@@ -34,7 +34,7 @@ def trace(
     While the database is away, or ends a deadlock with this, it waits and tries again: the prefetched messages stay
     with the broker, which is the back-pressure, and nothing is settled without its rows.
     """
-    app = current_app._get_current_object()
+    app = running_app()
     started = time.monotonic()
     task = app.tasks[task_name]
     delivery = delivery_of(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import _state
 from celery.app.trace import build_tracer
 from sqlalchemy import text
 
@@ -33,8 +34,9 @@ def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for each in (CALLS, HOOKS, ENDINGS):
         each.clear()
     app.finalize()
+    # as a pool process does when it starts
+    monkeypatch.setattr(_state, "default_app", app)
     for task in app.tasks.values():
-        # as a pool process does when it starts
         task.__trace__ = build_tracer(task.name, task, app.loader, "here", app=app)
     yield app
     app.runtime.engine.dispose()
