@@ -26,6 +26,7 @@ ReliableTasksError
 |   +-- UncertainEffect         RT404  an external call may have happened
 |   +-- KeyForgotten            RT409  sent before the time from which keys are kept
 |   +-- ResultDeleted           RT410  the key was done, and nobody keeps its result
+|   +-- TransactionEnded        RT411  the task has committed or rolled back what its claim is in
 |   +-- MessageRefused          RT405  a message that is not even looked into
 |       +-- Undecodable         RT403
 |       +-- Unsigned            RT406  without a signature, where one is required
@@ -168,6 +169,10 @@ class KeyForgotten(ExecutionError):
 
 class ResultDeleted(ExecutionError):
     code = "RT410"
+
+
+class TransactionEnded(ExecutionError):
+    code = "RT411"
 
 
 class MessageRefused(ExecutionError):

@@ -9,7 +9,14 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    InvalidRequestError,
+    OperationalError,
+    StatementError,
+)
 
 from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, ReliableTasksError
 from reliable_tasks.store import clock
@@ -156,6 +163,13 @@ def ping(engine: Engine) -> str:
         return str(connection.execute(text("SHOW server_version")).scalar_one()).split()[0]
 
 
+def transaction_is_gone(error: BaseException) -> bool:
+    """Whether a statement failed since the transaction or savepoint that it belongs to is not there any more."""
+    if isinstance(error, DBAPIError):
+        return getattr(error.orig, "pgcode", None) in ("25P01", "25P02", "3B001")
+    return isinstance(error, InvalidRequestError)
+
+
 def will_pass(error: BaseException) -> bool:
     """Whether the same transaction may be done the next time: an outage, a deadlock, a lock that was held too long.
 
@@ -175,9 +189,12 @@ def is_lock_timeout(error: BaseException) -> bool:
 def waiting_at_most(connection: Connection, seconds: int) -> Iterator[None]:
     """Give up waiting for another transaction's lock after so long; what the block did is then undone.
 
-    Each pair of statements is one round trip: they frame every claim.
+    Each line of statements is one round trip: they frame every claim. What a task before has SET and committed ends
+    here: the next one would write to that one's schema, or as its user.
     """
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'; SAVEPOINT waiting")
+    connection.exec_driver_sql(
+        f"RESET ALL; RESET ROLE; SET LOCAL lock_timeout = '{seconds}s'; SAVEPOINT waiting"
+    )
     try:
         yield
     except DBAPIError as error:

@@ -7,7 +7,29 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
-__all__ = ["Session", "around_commit", "execute_in", "session_in"]
+__all__ = ["Session", "TaskSession", "around_commit", "execute_in", "session_in"]
+
+
+class TaskSession(Session):
+    """A session whose transaction is its task's: closing it, or leaving its `with` block, keeps what it did.
+
+    SQLAlchemy's own would undo that, and the task would succeed without its effect.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction():
+            self.commit()
+        super().close()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Undo what was not committed, and close."""
+        super().close()
 
 
 @contextmanager
@@ -16,12 +38,12 @@ def session_in(connection: Connection) -> Iterator[Session]:
 
     Its commit() and rollback() end savepoints only: the transaction belongs to the claim and the result too.
     """
-    session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+    session = TaskSession(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
     try:
         yield session
         session.commit()
     finally:
-        session.close()
+        session.give_up()
 
 
 def execute_in(session: Any, statement: Any) -> Any:

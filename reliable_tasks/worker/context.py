@@ -1,11 +1,11 @@
 """What a task function is given: its transaction, its key, its attempt, and a way to send more."""
 
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from reliable_tasks.errors import TaskDeclarationError
+from reliable_tasks.errors import ExecutionError, TaskDeclarationError
+from reliable_tasks.worker.unit import UnitOfWork, current_unit
 
 if TYPE_CHECKING:
     from reliable_tasks.store.sessions import Session
@@ -31,6 +31,7 @@ class TaskContext:
     deadline: datetime | None = None
     task: Any = field(default=None, repr=False)
     _session: "Session | None" = field(default=None, repr=False)
+    _unit: UnitOfWork | None = field(default=None, repr=False)
 
     @property
     def session(self) -> "Session":
@@ -47,8 +48,20 @@ class TaskContext:
         return self._session
 
     def enqueue(self, signature: Any, **options: Any) -> str:
-        """Send another task if, and only if, this attempt commits; returns its task id."""
-        return str(signature.apply_async(**options).id)
+        """Send another task if, and only if, this attempt commits; returns its task id. Threads may call it, too.
 
-
-current_context: ContextVar[TaskContext | None] = ContextVar("reliable_tasks_context", default=None)
+        Raises:
+            ExecutionError: when the function has ended before a thread that it has started.
+        """
+        if self._unit is not None and self._unit.returned:
+            raise ExecutionError(
+                f"the function of task {self.task_id} is over: what is sent now would belong to nothing",
+                hint="let the function wait for the threads that it starts",
+            )
+        token = current_unit.set(
+            self._unit or current_unit.get()
+        )  # a thread of the function's own does not know it
+        try:
+            return str(signature.apply_async(**options).id)
+        finally:
+            current_unit.reset(token)

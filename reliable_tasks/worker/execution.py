@@ -20,7 +20,7 @@ from reliable_tasks.worker.call import Call
 from reliable_tasks.worker.context import TaskContext
 from reliable_tasks.worker.options import CallAgain, Probe
 from reliable_tasks.worker.outcome import Outcome, Settlement
-from reliable_tasks.worker.rows import failure_columns, now, request_columns, result_columns
+from reliable_tasks.worker.rows import NO_FAILURE, failure_columns, now, request_columns, result_columns
 from reliable_tasks.worker.unit import UnitOfWork, current_unit
 
 _NOTHING = object()
@@ -102,10 +102,14 @@ class Execution:
                 replay=self.call.replay,
                 task=task,
                 _session=session if options.effects is Effects.DATABASE else None,
+                _unit=self.unit,
             )
             if failpoints.ACTIVE and options.effects is Effects.EXTERNAL:
                 failpoints.reach("ext.after_intent")
-            value = to_wire(task.call_function(context, arguments))
+            try:
+                value = to_wire(task.call_function(context, arguments))
+            finally:
+                self.unit.returned = True
             if failpoints.ACTIVE and options.effects is Effects.EXTERNAL:
                 failpoints.reach("ext.after_call")
             return value
@@ -145,9 +149,8 @@ def execute_stored(call: Call, first: str, stored: dict[str, Any] | None) -> Out
 
 
 def _outcome(call: Call, execution: Execution) -> Outcome:
-    delivery = call.delivery
     request = {
-        **delivery.request,
+        **call.delivery.request,
         "args": call.args,
         "kwargs": call.kwargs,
         "is_eager": False,
@@ -270,6 +273,7 @@ def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -
     outcome.values = {
         **outcome.values,
         **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
+        **NO_FAILURE,
         **ended,
         "idempotency_key": call.key,
         "attempt": execution.owned.attempt,

@@ -1,7 +1,7 @@
 """The one seam through which everything is sent: Celery hands a message to `Sender.publish` instead of kombu.
 
 Here it is measured and signed, before it goes its way.
-A running task's messages join its unit of work; `app.enqueue` writes them into the caller's transaction;
+`app.enqueue` writes messages into its caller's transaction; a running task's join its unit of work;
 all others are published with a confirm, or wait in the outbox when they are due later.
 """
 
@@ -138,10 +138,11 @@ class Sender:
             )
 
     def _sink(self) -> Sink:
-        unit = current_unit.get()
-        if unit is not None:
-            return unit.messages.append
-        return redirected.get() or self._runtime.send_now_or_when_due
+        # `app.enqueue` comes first: a session that a task has opened may commit though the task fails
+        sink, unit = redirected.get(), current_unit.get()
+        if sink is not None:
+            return sink
+        return self._runtime.send_now_or_when_due if unit is None else unit.messages.append
 
 
 def _refuse_unreadable(message: Message) -> None:

@@ -13,6 +13,9 @@ from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store.clock import record_time
 from reliable_tasks.worker.arguments import to_wire
 
+NO_FAILURE = dict.fromkeys(("exception_type", "exception_message", "traceback"))
+"""Clears what an attempt before has left."""
+
 
 def encoded(value: Any) -> bytes:
     """A result as JSON bytes that keep Decimal, date, datetime and UUID."""

@@ -13,11 +13,18 @@ from celery.exceptions import Ignore
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks import failpoints
-from reliable_tasks.errors import Fenced
+from reliable_tasks.errors import Fenced, TransactionEnded
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import attempts, claims, leases, results
-from reliable_tasks.store.engine import begin, database_now, is_lock_timeout, waiting_at_most, will_pass
+from reliable_tasks.store.engine import (
+    begin,
+    database_now,
+    is_lock_timeout,
+    transaction_is_gone,
+    waiting_at_most,
+    will_pass,
+)
 from reliable_tasks.store.sessions import session_in
 from reliable_tasks.store.verdicts import BeyondRetention, Busy, ClaimRequest, Owned
 from reliable_tasks.worker.call import Call, Delivery
@@ -198,6 +205,8 @@ class ShortTransactions:
                 outcome.claim_state,
                 may_have_acted=outcome.may_have_acted,
             )
+            if not kept and self.one_transaction:
+                raise transaction_ended(delivery)  # nobody else can have a claim that is not committed yet
             if not kept:
                 raise Fenced(
                     f"another execution owns the key {self.request.key} now; what this one did is not recorded"
@@ -230,7 +239,12 @@ class OneTransaction(ShortTransactions):
             return self._take(self._connection, call, crashes)
 
     def record(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._write(self._connection, delivery, outcome)
+        try:
+            self._write(self._connection, delivery, outcome)
+        except Exception as error:
+            if self._connection.invalidated or not transaction_is_gone(error):
+                raise
+            raise transaction_ended(delivery) from error
         if failpoints.ACTIVE:
             failpoints.reach("worker.before_commit", self._connection.connection)
 
@@ -252,8 +266,11 @@ class OneTransaction(ShortTransactions):
             raise ignored
 
     def undo(self) -> None:
-        if self._effect is not None and self._effect.is_active:
-            self._effect.rollback()
+        if self._effect is None or not self._effect.is_active:
+            return
+        while (inner := self._connection.get_nested_transaction()) not in (self._effect, None):
+            inner.rollback()  # one whose release has failed: SQLAlchemy leaves it behind
+        self._effect.rollback()
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
@@ -261,6 +278,15 @@ class OneTransaction(ShortTransactions):
 
     def connection(self) -> AbstractContextManager[Any]:
         return nullcontext(self._connection)
+
+
+def transaction_ended(delivery: Delivery) -> TransactionEnded:
+    """What to say when the task has ended the transaction that holds its claim."""
+    return TransactionEnded(
+        f"task {delivery.task_id} has ended the transaction of its claim: nothing of it is kept",
+        hint="ctx.session's own commit and rollback are harmless; leave out those of the connection below it, and "
+        "COMMIT and ROLLBACK as SQL",
+    )
 
 
 def steps_for(runtime: Runtime, task: Any) -> ShortTransactions:

@@ -36,6 +36,9 @@ class UnitOfWork:
     replay: int = 0
     """Number of the replay that runs, for what goes on under its id."""
 
+    returned: bool = False
+    """Whether the function is over: what a thread that it has left behind sends would belong to nothing."""
+
     after_commit: list[Callable[[], Any]] = field(default_factory=list)
     """Eager mode only: tasks that run here when this one has committed."""
 

@@ -20,7 +20,9 @@ NOW = datetime.now(UTC)
 
 
 def request(key: str = "k", sent_at: datetime | None = NOW, task_id: str = "t") -> ClaimRequest:
-    return ClaimRequest("pay", key, b"f", task_id, uuid4(), timedelta(seconds=60), sent_at=sent_at)
+    return ClaimRequest(
+        "pay", key, b"f", task_id, uuid4(), timedelta(seconds=60), may_act=True, sent_at=sent_at
+    )
 
 
 def take(engine: Any, wanted: ClaimRequest) -> Verdict:

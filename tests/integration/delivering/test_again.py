@@ -94,12 +94,12 @@ def test_a_redelivery_does_not_wait_for_a_long_execution_of_its_key(app: Any) ->
     """The process would be lost to all other tasks until the execution ends."""
     task_id = str(new_id())
     request = ClaimRequest(
-        "pay", "pay:a", fingerprint("pay", {"order": "a", "end": ""}), task_id, uuid4(), timedelta(seconds=60)
+        "pay", "pay:a", fingerprint("pay", {"order": "a"}), task_id, uuid4(), timedelta(seconds=60)
     )
-    with begin(app.runtime.engine) as connection:
+    with app.runtime.engine.connect() as connection:  # it is never committed while it runs
         assert isinstance(claims.take(connection, request), Owned)
         assert deliver(app, "pay", "a", task_id=task_id, info={"redelivered": True}) == "ack"
-    assert (states(app, "claims"), sent(app)) == (["running"], ["pay['a']"])
+    assert sent(app) == ["pay['a']"]
     assert [row["kind"] for row in rows(app, "SELECT kind FROM reliable_tasks.suppressed_deliveries")] == [
         "busy"
     ]

@@ -107,9 +107,9 @@ def test_the_sweeper_sends_again_and_forgets_keys_as_services(
     hours = "now() - interval '3 hours'"
     database.rows(
         "INSERT INTO reliable_tasks.claims"
-        " (task_name, key, fingerprint, task_id, state, owner, lease_until, first_seen)"
-        f" VALUES ('t', :id, '', :id, 'running', gen_random_uuid(), {hours}, now()),"
-        f" ('t', :id || '-old', '', :id, 'succeeded', NULL, NULL, {hours})",
+        " (task_name, key, fingerprint, task_id, state, may_have_acted, owner, lease_until, first_seen)"
+        f" VALUES ('t', :id, '', :id, 'running', 1, gen_random_uuid(), {hours}, now()),"
+        f" ('t', :id || '-old', '', :id, 'succeeded', 0, NULL, NULL, {hours})",
         id=unique,
     )
     database.rows(
