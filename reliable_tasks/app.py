@@ -178,6 +178,11 @@ class ReliableCelery(Celery):
                 f"{', '.join(lossy)} would let a message go before its task is recorded",
                 hint="leave it out: a message is settled after the commit",
             )
+        if "base" in options:
+            raise TaskDeclarationError(
+                "an idempotent task has its base class already",
+                hint="give what yours does as options, on_failure=function for one",
+            )
         if queue is not None:
             self.runtime.topology.work_queue(queue)
 

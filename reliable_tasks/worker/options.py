@@ -88,6 +88,16 @@ class TaskOptions:
     max_crashes: int = 5
 
     def __post_init__(self) -> None:
+        for name, value, kinds in (
+            ("retry", self.retry, Retry),
+            ("lease", self.lease, timedelta),
+            ("on_uncertain", self.on_uncertain, (Probe, CallAgain, type(None))),
+        ):
+            if not isinstance(value, kinds):
+                raise TaskDeclarationError(
+                    f"{name}={value!r} is not what {name} takes",
+                    hint="retry=Retry(...), lease=timedelta(...), on_uncertain=Probe(ask) or CallAgain()",
+                )
         if self.on_uncertain is not None and self.effects is not Effects.EXTERNAL:
             raise TaskDeclarationError(
                 f"on_uncertain means nothing for effects={self.effects.value!r}",
@@ -104,10 +114,19 @@ class TaskOptions:
             )
 
     def key_fields(self) -> list[str]:
-        """The arguments that the key is made of."""
-        return [
-            name.split(".")[0].split("[")[0] for _, name, _, _ in string.Formatter().parse(self.key) if name
-        ]
+        """The arguments that the key is made of.
+
+        Raises:
+            TaskDeclarationError: when it is no format string.
+        """
+        try:
+            fields = [name for _, name, _, _ in string.Formatter().parse(self.key) if name]
+        except ValueError as error:
+            raise TaskDeclarationError(
+                f"the key {self.key!r} cannot be formatted: {error}",
+                hint='use for example key="order:{order_id}"',
+            ) from error
+        return [name.split(".")[0].split("[")[0] for name in fields]
 
     def key_for(self, arguments: dict[str, Any]) -> str:
         """The idempotency key of a call.

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Task
 
+from reliable_tasks.errors import TaskDeclarationError
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.worker.arguments import Arguments, to_wire
 from reliable_tasks.worker.options import TaskOptions
@@ -115,7 +116,28 @@ def idempotent_run(function: Callable[..., Any], *, bind: bool) -> Callable[...,
 
 
 def attributes_of(function: Callable[..., Any], options: TaskOptions, *, bind: bool) -> dict[str, Any]:
-    """What the decorator gives to the task class."""
+    """What the decorator gives to the task class.
+
+    Raises:
+        TaskDeclarationError: when the function cannot be run as one call, or lacks what its key is made of.
+    """
+    if any(
+        is_one(function)
+        for is_one in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    ):
+        raise TaskDeclarationError(
+            f"{function.__qualname__} is asynchronous or a generator: calling it would do nothing",
+            hint="make it a plain function; in it, asyncio.run(...) runs a coroutine to its end",
+        )
+    parameters = list(inspect.signature(function).parameters.values())[2 if bind else 1 :]
+    open_ended = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+    missing = set(options.key_fields()) - {each.name for each in parameters}
+    if missing and not open_ended:
+        raise TaskDeclarationError(
+            f"the key {options.key!r} is made of {', '.join(sorted(missing))}, which {function.__qualname__} "
+            "does not take",
+            hint="its parameters are a context, and then what the key may be made of",
+        )
     return {
         "reliable_function": staticmethod(function),
         "reliable_options": options,
