@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trustme
 
@@ -13,18 +13,28 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """What libpq sends first (https://www.postgresql.org/docs/current/protocol-message-formats.html, SSLRequest)."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Front:
-    """A port that speaks TLS."""
+    """A port that speaks TLS; `refused` counts the handshakes that came to nothing."""
 
     port: int
+    context: ssl.SSLContext
+    links: list[socket.socket] = field(default_factory=list)
+    refused: int = 0
+
+    def show(self, certificate: trustme.LeafCert) -> None:
+        """What is shown to those who connect from now on."""
+        self.context = _showing(certificate)
+
+    def cut(self) -> None:
+        """End the connections that there are."""
+        for link in list(self.links):
+            _shut(link)
 
 
 @contextmanager
 def tls_front(target: int, certificate: trustme.LeafCert, *, postgres: bool = False) -> Iterator[Front]:
     """Listen on loopback, show the certificate, pass on to the target port; Postgres asks for TLS first."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
     threads: list[threading.Thread] = []
     stopping = threading.Event()
 
@@ -45,17 +55,23 @@ def tls_front(target: int, certificate: trustme.LeafCert, *, postgres: bool = Fa
             with suppress(OSError):
                 if postgres and client.recv(8, socket.MSG_WAITALL) == SSL_REQUEST:
                     client.sendall(b"S")
-                inside = connections.enter_context(context.wrap_socket(client, server_side=True))
+                try:
+                    inside = connections.enter_context(front.context.wrap_socket(client, server_side=True))
+                except OSError:
+                    front.refused += 1
+                    raise
+                front.links.append(inside)
                 behind = connections.enter_context(socket.create_connection(("127.0.0.1", target)))
                 connections.callback(_shut, inside)
                 connections.callback(_shut, behind)
                 start(_pass_on, inside, behind)
                 _pass_on(behind, inside)
 
-        start(accept)
         port = listener.getsockname()[1]
+        front = Front(port, _showing(certificate))
+        start(accept)
         try:
-            yield Front(port)
+            yield front
         finally:
             stopping.set()
             with suppress(OSError):
@@ -63,6 +79,12 @@ def tls_front(target: int, certificate: trustme.LeafCert, *, postgres: bool = Fa
             connections.close()
             for thread in threads:
                 thread.join(10)
+
+
+def _showing(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:

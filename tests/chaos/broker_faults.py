@@ -71,9 +71,18 @@ def everybody_connects_anew(stack: Stack) -> None:
 
 def ready(around: Deployment, queue: str) -> int:
     """How many messages wait in a queue; 0 also for a level that this version of the broker has no queue for."""
+    return _told(around, queue, "message_count")
+
+
+def consumers(around: Deployment, queue: str) -> int:
+    """How many consumers a queue has."""
+    return _told(around, queue, "consumer_count")
+
+
+def _told(around: Deployment, queue: str, what: str) -> int:
     with closing(pika.BlockingConnection(of_all_nodes(around.broker_url))) as connection:
         try:
-            return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+            return int(getattr(connection.channel().queue_declare(queue, passive=True).method, what))
         except pika.exceptions.ChannelClosedByBroker:
             return 0
 

@@ -136,15 +136,17 @@ class Cluster:
         node.begin()
         node.wait_ready()
 
-    def cut_off(self, node: Node) -> None:
-        """From now on nothing goes between this node and the others; what clients send does."""
+    def cut_off(self, node: Node, *, hears: bool = False, is_heard: bool = False) -> None:
+        """From now on nothing goes between this node and the others, or one way only; what clients send does."""
         self._cut.append(node)
         others = ", ".join(other.address for other in self.nodes if other is not node)
+        from_it = f"ip saddr {node.address} ip daddr {{ {others} }}"
+        to_it = f"ip saddr {{ {others} }} ip daddr {node.address}"
+        dropped = [*([] if is_heard else [from_it]), *([] if hears else [to_it])]
         _nft(
             f"add table inet {self._table}",
             f"add chain inet {self._table} cut {{ type filter hook input priority 0; }}",
-            f"add rule inet {self._table} cut ip saddr {node.address} ip daddr {{ {others} }} counter drop",
-            f"add rule inet {self._table} cut ip saddr {{ {others} }} ip daddr {node.address} counter drop",
+            *(f"add rule inet {self._table} cut {packets} counter drop" for packets in dropped),
         )
 
     def heal(self) -> None:
@@ -153,9 +155,9 @@ class Cluster:
         _nft(f"add table inet {self._table}", f"delete table inet {self._table}")
 
     @contextmanager
-    def partition(self, node: Node) -> Iterator[None]:
+    def partition(self, node: Node, *, hears: bool = False, is_heard: bool = False) -> Iterator[None]:
         """Cut a node off, and wait until both sides know; healed at the end, and not waited for."""
-        self.cut_off(node)
+        self.cut_off(node, hears=hears, is_heard=is_heard)
         try:
             majority = next(other for other in self.nodes if other is not node)
             wait_until(lambda: not self._sees(majority, node), f"{node.name} to be missed", 90)

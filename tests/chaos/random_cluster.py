@@ -72,9 +72,11 @@ def _stands_still(field: Field) -> bool:
     return _whole_again(field)
 
 
-def _cut_off(chosen: Callable[[Field], Node]) -> Callable[[Field], bool]:
+def _cut_off(
+    chosen: Callable[[Field], Node], *, hears: bool = False, is_heard: bool = False
+) -> Callable[[Field], bool]:
     def act(field: Field) -> bool:
-        with _cluster(field).partition(chosen(field)):
+        with _cluster(field).partition(chosen(field), hears=hears, is_heard=is_heard):
             field.hold(2.0, 6.0)
         return _whole_again(field)
 
@@ -114,4 +116,19 @@ CLUSTER = (
     Entry("a broker that follows is cut off", ("F10",), _cut_off(_follower), needs=("cluster",)),
     Entry("all brokers are cut off from each other", ("F10",), _all_cut_off, needs=("cluster",)),
     Entry("the brokers are restarted one after another", ("F13",), _one_after_another, needs=("cluster",)),
+)
+
+ONE_WAY = (
+    Entry(
+        "the broker that leads a queue hears the others, and is not heard",
+        ("F10",),
+        _cut_off(_leader, hears=True),
+        needs=("cluster",),
+    ),
+    Entry(
+        "the broker that leads a queue is heard, and does not hear the others",
+        ("F10",),
+        _cut_off(_leader, is_heard=True),
+        needs=("cluster",),
+    ),
 )

@@ -41,7 +41,8 @@ class Entry:
         rows: of the fault matrix.
         act: does it, holds it, and heals it; whether it did happen to something that was at work.
         wires: the kind of program whose wires it cuts.
-        needs: "disk" (root, for a small tmpfs), "cgroup" (root), "cluster" or "single" (of brokers).
+        needs: "disk" (root, for a small tmpfs), "cgroup" (root), "cluster" or "single" (of brokers),
+            "partition" (root, for the firewall's rules).
         address: whether all programs must reach the database through an address that can be led elsewhere.
     """
 

@@ -21,7 +21,7 @@ DISK_BYTES = 3 << 30
 IN_NAMESPACE = "CHAOS_NAMESPACE"
 NOT_ROOT = (
     "not root, so without: a small disk of broker and database that can be full, "
-    "a pool process that the kernel ends for its memory, brokers that are cut off from each other"
+    "a pool process that the kernel ends for its memory, lost packets, brokers that are cut off from each other"
 )
 
 

@@ -169,13 +169,18 @@ def _asked_to_stop(number: signal.Signals) -> Callable[[Field], bool]:
     return act
 
 
+def started_anew(field: Field, worker: str, **variables: str) -> None:
+    """Killed, and started with another environment than before."""
+    field.run.paused.add(worker)
+    field.signal(worker, signal.SIGKILL)
+    field.start_worker(worker, **variables)
+    field.run.paused.discard(worker)
+
+
 def _clock(seconds: float) -> Callable[[Field], bool]:
     def act(field: Field) -> bool:
         worker = field.chance.choice(WORKERS)
-        field.run.paused.add(worker)
-        field.signal(worker, signal.SIGKILL)
-        field.start_worker(worker, **{CLOCK: str(seconds)})
-        field.run.paused.discard(worker)
+        started_anew(field, worker, **{CLOCK: str(seconds)})
 
         def at_work() -> bool:
             pids = {process.pid for process in field.run.children(worker)}
@@ -183,10 +188,7 @@ def _clock(seconds: float) -> Callable[[Field], bool]:
 
         moment = time.time()
         worked = field.wait(at_work, 60)
-        field.run.paused.add(worker)
-        field.signal(worker, signal.SIGKILL)
-        field.start_worker(worker)
-        field.run.paused.discard(worker)
+        started_anew(field, worker)
         return worked
 
     return act

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from reliable_tasks.failpoints import WINDOWS, Action, Point
 from tests.chaos.random_broker import BROKER
-from tests.chaos.random_cluster import CLUSTER
+from tests.chaos.random_certificate import CERTIFICATE
+from tests.chaos.random_cluster import CLUSTER, ONE_WAY
 from tests.chaos.random_database import DATABASE
 from tests.chaos.random_field import Entry
+from tests.chaos.random_loss import LOSS
 from tests.chaos.random_patience import PATIENCE
 from tests.chaos.random_programs import PROGRAMS
 from tests.chaos.random_standby import STANDBY
@@ -19,7 +21,10 @@ FIRST: tuple[Entry, ...] = (*PROGRAMS, *BROKER, *DATABASE, *CLUSTER, *WIRES)
 FIRST_ROUNDS = 10
 """Of each seed: these faults, and the failpoints, are dealt over as many deployments."""
 
-LATER: tuple[tuple[Entry, ...], ...] = (STANDBY, PATIENCE)
+LATER: tuple[tuple[Entry, ...], ...] = (
+    STANDBY,
+    (*PATIENCE, *LOSS, *CERTIFICATE, *ONE_WAY),
+)
 """Each of these is one more round of each seed.
 
 What is added to FIRST changes every round of every seed: what was recorded could not be repeated. A new fault goes
