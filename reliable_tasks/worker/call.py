@@ -1,6 +1,6 @@
 """A delivery as the pool gets it, and what verifying and decoding make of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -93,7 +93,11 @@ def delivery_of(
 
 @dataclass
 class Call:
-    """A verified and decoded delivery: which task, with which arguments, under which key."""
+    """A verified and decoded delivery: which task, with which arguments, under which key.
+
+    Args:
+        arguments: by name, as the function's annotations have them; none of a task without a key.
+    """
 
     delivery: Delivery
     task: Any
@@ -101,6 +105,7 @@ class Call:
     args: list[Any]
     kwargs: dict[str, Any]
     embed: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
     key: str | None = None
     fingerprint: bytes = b""
     not_before: datetime | None = None
@@ -159,9 +164,9 @@ def decode(delivery: Delivery, task: Any) -> Call:
     if call.options is None:
         return call
     try:
-        arguments = task.reliable_arguments.bind(call.args, call.kwargs)
-        call.key = call.options.key_for(arguments)
-        call.fingerprint = fingerprint(task.name, task.reliable_arguments.told(arguments))
+        call.arguments = task.reliable_arguments.bind(call.args, call.kwargs)
+        call.key = call.options.key_for(call.arguments)
+        call.fingerprint = fingerprint(task.name, task.reliable_arguments.told(call.arguments))
     except ArgumentError as error:
         raise Undecodable(f"task {delivery.task_id}: {error.message}", hint=error.hint) from error
     except Exception as error:

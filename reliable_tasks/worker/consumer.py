@@ -12,11 +12,13 @@ from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.headers import check_headers, deaths_can_be_counted
 from reliable_tasks.store import migrations
 from reliable_tasks.worker.queues import chosen_levels, consume
+from reliable_tasks.worker.reading import read_at_once
 from reliable_tasks.worker.receiving import receive_as_sent
 from reliable_tasks.worker.refusing import refuse_by_hand
 from reliable_tasks.worker.serializers import refuse_other_serializers
 from reliable_tasks.worker.stopping import stop_outside_of_locks
 from reliable_tasks.worker.telling import end_program
+from reliable_tasks.worker.together import Together, can_go_together
 
 logger = get_logger("reliable_tasks.worker")
 _LOOK_SECONDS = 0.5
@@ -29,6 +31,9 @@ _DECLARING = (
 
 class ReliableConsumer(Consumer):
     """Declares nothing; rejects what cannot be read instead of acking it away."""
+
+    together: Together | None = None
+    """Of the present connection; None for a pool whose answers come from other threads."""
 
     class Blueprint(Consumer.Blueprint):
         default_steps: ClassVar[list[str]] = [
@@ -53,6 +58,12 @@ class ReliableConsumer(Consumer):
         """As Celery's; what comes over it is not touched."""
         connection = super().connect()
         receive_as_sent(connection)
+        if self.together is not None:
+            self.together.forget()
+        self.together = None
+        if self.hub is not None and can_go_together(self.controller):
+            self.together = Together(self.pool, self.hub, self.connection_errors)
+            read_at_once(connection, self.together.send)
         return connection
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:

@@ -1,5 +1,7 @@
 """From delivery to settlement, in the pool process: the order of the steps is what keeps the guarantees."""
 
+from typing import Any
+
 from reliable_tasks import failpoints
 from reliable_tasks.errors import MessageRefused
 from reliable_tasks.store.verdicts import Owned
@@ -12,11 +14,12 @@ from reliable_tasks.worker.steps import steps_for
 from reliable_tasks.worker.task import ReliableTask
 
 
-def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlement:
+def process(runtime: Runtime, task: ReliableTask, delivery: Delivery, ahead: Any = None) -> Settlement:
     """Take one delivery from its bytes to the answer that the broker may be given.
 
     Nothing is executed before the claim is taken, nothing is settled before the rows are committed: in the other
-    order a crash between the two would run a task twice, or lose it.
+    order a crash between the two would run a task twice, or lose it. The one exception is an execution `ahead` of its
+    claim, of a task without effects (`worker.ahead`): it counts only when the claim turns out to be its own.
     """
     with steps_for(runtime, task) as steps:
         try:
@@ -26,9 +29,12 @@ def process(runtime: Runtime, task: ReliableTask, delivery: Delivery) -> Settlem
             outcome = unreadable(delivery, reason)
         else:
             verdict = steps.claim(call)
-            outcome = (
-                execute(steps, call, verdict) if isinstance(verdict, Owned) else refuse(steps, call, verdict)
-            )
+            if not isinstance(verdict, Owned):
+                outcome = refuse(steps, call, verdict)
+            elif ahead is not None and ahead.fits(verdict):
+                outcome = ahead.outcome
+            else:
+                outcome = execute(steps, call, verdict)
         steps.record(delivery, outcome)
     if failpoints.ACTIVE:
         failpoints.reach("worker.after_commit_before_ack")

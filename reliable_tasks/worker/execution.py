@@ -10,18 +10,20 @@ from celery.exceptions import Retry as CeleryRetry
 from structlog.contextvars import bound_contextvars
 
 from reliable_tasks import failpoints
-from reliable_tasks.errors import PermanentError, TransientError, UncertainEffect
+from reliable_tasks.errors import UncertainEffect
 from reliable_tasks.model.envelope import CORRELATION_ID
-from reliable_tasks.model.retry import DeadLetter, Effects, Park, TryAgain, decide
+from reliable_tasks.model.retry import Effects, TryAgain, decide
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.arguments import to_wire
 from reliable_tasks.worker.call import Call
 from reliable_tasks.worker.context import TaskContext
+from reliable_tasks.worker.ending import classify, fill, ignored
 from reliable_tasks.worker.options import CallAgain, Probe
-from reliable_tasks.worker.outcome import Outcome, Settlement
-from reliable_tasks.worker.rows import NO_FAILURE, failure_columns, now, request_columns, result_columns
-from reliable_tasks.worker.unit import UnitOfWork, current_unit
+from reliable_tasks.worker.outcome import Outcome
+from reliable_tasks.worker.plain import is_plain
+from reliable_tasks.worker.rows import now, result_columns
+from reliable_tasks.worker.unit import StoredResult, UnitOfWork, current_unit
 
 _NOTHING = object()
 
@@ -36,6 +38,8 @@ class Execution:
     unit: UnitOfWork = field(default_factory=UnitOfWork)
     stored: Any = _NOTHING
     begun: bool = False
+    # what the function has raised where Celery's tracer had no part in it
+    raised: Exception | None = None
     # how many messages there were when the function had returned; None before
     returned: int | None = None
     # an earlier call may have happened, and nobody has said yet that it did not
@@ -53,9 +57,11 @@ class Execution:
         self.begun = True
         if self.stored is not _NOTHING:
             return self.stored
-        mark = self.unit.mark()
+        mark = 0 if self.raised is not None else self.unit.mark()
         try:
-            value = self.call_once(task, args, kwargs)
+            if self.raised is not None:
+                raise self.raised
+            value = self.call_once(task, task.reliable_arguments.bind(args, kwargs))
         except CeleryRetry:
             # only the retry itself survives: what else was sent belongs to an effect that is undone
             del self.unit.messages[mark : self.unit.mark() - 1]
@@ -75,9 +81,24 @@ class Execution:
         self.returned = self.unit.mark()
         return value
 
-    def call_once(self, task: Any, args: Any, kwargs: Any) -> Any:
+    def run_plainly(self, task: Any) -> bool:
+        """The same where Celery's tracer would only look on; False when the tracer has something to say."""
+        try:
+            value = self.call_once(task, self.call.arguments)
+        except Exception as failure:
+            self.raised = failure
+            return False
+        self.begun, self.returned = True, self.unit.mark()
+        try:
+            columns = result_columns(value, "SUCCESS", None)
+        except Exception:
+            self.stored = value  # the tracer says what becomes of a result that cannot be stored
+            return False
+        self.unit.results.append(StoredResult(self.call.task_id, "SUCCESS", columns, value))
+        return True
+
+    def call_once(self, task: Any, arguments: dict[str, Any]) -> Any:
         """Call the user's function; after doubt only when the other side was asked, or takes our key twice."""
-        arguments = task.reliable_arguments.bind(args, kwargs)
         options = task.reliable_options
         if self.doubt and options.effects is Effects.EXTERNAL:
             if isinstance(options.on_uncertain, Probe):
@@ -163,20 +184,32 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
         with bound_contextvars(
             task_id=call.task_id, idempotency_key=call.key, attempt=execution.owned.attempt
         ):
-            value, info, _seconds, _text = call.task.__trace__(call.task_id, call.args, call.kwargs, request)
+            value, info, _seconds, _text = _traced(call, execution, request)
             if execution.returned is not None and info is not None and info.state == "FAILURE":
                 _fail_after_all(call, execution, info.retval, getattr(value, "traceback", None))
             elif (
-                info is not None and info.state == "IGNORED" and _ignored(call, execution) is TaskState.FAILED
+                info is not None and info.state == "IGNORED" and ignored(call, execution) is TaskState.FAILED
             ):
                 _undo(execution)
     finally:
         current_execution.reset(execution_token)
         current_unit.reset(unit_token)
     outcome = Outcome(unit=execution.unit)
-    _classify(outcome, call, execution, info)
-    _fill(outcome, call, execution, started_at)
+    classify(outcome, call, execution, info)
+    fill(outcome, call, execution, started_at)
     return outcome
+
+
+def _traced(call: Call, execution: Execution, request: dict[str, Any]) -> Any:
+    """What Celery's tracer makes of it; nobody is missing it where nobody looks and nothing follows."""
+    if execution.stored is _NOTHING and is_plain(call):
+        call.task.push_request(**request, called_directly=False)
+        try:
+            if execution.run_plainly(call.task):
+                return None, None, None, None
+        finally:
+            call.task.pop_request()
+    return call.task.__trace__(call.task_id, call.args, call.kwargs, request)
 
 
 def _undo(execution: Execution) -> None:
@@ -201,100 +234,3 @@ def _fail_after_all(call: Call, execution: Execution, failure: BaseException, tr
         {**call.delivery.request, **call.embed}, args=call.args, kwargs=call.kwargs, called_directly=False
     )
     call.task.backend.mark_as_failure(call.task_id, failure, traceback, request=request, store_result=True)
-
-
-def _classify(outcome: Outcome, call: Call, execution: Execution, info: Any) -> None:
-    """The task's and the claim's next state, and the settlement, from how the tracer ended."""
-    state = "SUCCESS" if info is None else info.state
-    decision = execution.unit.decision
-    dead_letter = call.options.dead_letter if call.options else getattr(call.task, "dead_letter", True)
-    if state == "SUCCESS":
-        outcome.state = TaskState.SUCCEEDED
-    elif state == "RETRY":
-        outcome.state = TaskState.RETRY_WAIT
-        outcome.may_have_acted = _may_have_acted(call, execution)
-    elif state == "IGNORED":
-        outcome.state = _ignored(call, execution)
-        failed = outcome.state is TaskState.FAILED
-        outcome.claim_state = (TaskState.FAILED if failed else TaskState.SUCCEEDED).value
-        return
-    elif state == "REJECTED" and getattr(info.retval, "requeue", False):
-        outcome.settlement, outcome.claim_state = Settlement.REQUEUE, TaskState.RETRY_WAIT.value
-        outcome.state = TaskState.RETRY_WAIT
-        outcome.may_have_acted = _may_have_acted(call, execution)
-        return
-    elif isinstance(decision, Park):
-        outcome.state, outcome.dead_reason = TaskState.UNCERTAIN, "uncertain"
-        outcome.settlement, outcome.may_have_acted = Settlement.REJECT, True
-    elif dead_letter:
-        outcome.state, outcome.settlement = TaskState.DEAD, Settlement.REJECT
-        outcome.dead_reason = _reason(state, decision)
-        outcome.may_have_acted = _may_have_acted(call, execution)
-    else:
-        outcome.state = TaskState.FAILED
-        outcome.values["reason"] = _reason(state, decision)
-    outcome.claim_state = outcome.state.value
-
-
-def _ignored(call: Call, execution: Execution) -> TaskState:
-    """The end of a task that raised Ignore: what it has stored itself, unless `replace` goes on under its id."""
-    if any(message.task_id == call.task_id for message in execution.unit.messages):
-        return TaskState.RETRY_WAIT
-    stored = execution.unit.result_of(call.task_id)
-    failed = stored is not None and stored.celery_state == "FAILURE"
-    return TaskState.FAILED if failed else TaskState.SUCCEEDED
-
-
-def _reason(state: str, decision: Any) -> str:
-    if state == "REJECTED":
-        return "rejected"
-    return decision.reason if isinstance(decision, DeadLetter) else "permanent"
-
-
-def _may_have_acted(call: Call, execution: Execution) -> bool:
-    """Whether the next attempt, a replay included, must ask first: no failure has said that nothing happened."""
-    external = call.options is not None and call.options.effects is Effects.EXTERNAL
-    says_nothing_happened = isinstance(execution.unit.failure, (TransientError, PermanentError))
-    return external and (execution.doubt or not says_nothing_happened)
-
-
-def _fill(outcome: Outcome, call: Call, execution: Execution, started_at: Any) -> None:
-    """The columns of the result and of the attempt."""
-    finished_at = max(now(), started_at)
-    stored = execution.unit.result_of(call.task_id)
-    ended: dict[str, Any] = dict(stored.values) if stored else {}
-    if execution.unit.failure is not None:
-        ended = {
-            **failure_columns(execution.unit.failure),
-            **{k: v for k, v in ended.items() if v is not None},
-        }
-    elif stored is not None:
-        ended = {**result_columns(stored.raw, stored.celery_state, None), **ended}
-    outcome.values = {
-        **outcome.values,
-        **request_columns(call.delivery.request, call.delivery.queue, call.args, call.kwargs),
-        **NO_FAILURE,
-        **ended,
-        "idempotency_key": call.key,
-        "attempt": execution.owned.attempt,
-        "started_at": started_at,
-        "finished_at": None if outcome.state is TaskState.RETRY_WAIT else finished_at,
-        "reason": outcome.dead_reason or outcome.values.get("reason"),
-        "celery_state": None,
-    }
-    outcome.attempt = {
-        "task_id": call.task_id,
-        "name": call.task.name,
-        "idempotency_key": call.key,
-        "attempt": execution.owned.attempt,
-        "replay": call.replay,
-        "fence": execution.owned.fence,
-        "state": outcome.claim_state if outcome.claim_state in ("succeeded", "uncertain") else "failed",
-        "next_step": outcome.state.value if outcome.state else None,
-        "exception_type": ended.get("exception_type"),
-        "exception_message": ended.get("exception_message"),
-        "traceback": ended.get("traceback"),
-        "worker": call.delivery.request.get("hostname"),
-        "started_at": started_at,
-        "finished_at": finished_at,
-    }

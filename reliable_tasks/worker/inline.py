@@ -74,7 +74,7 @@ def _run(execution: Execution, task: Any, args: Any, kwargs: Any) -> Any:
     }
     token = current_unit.set(execution.unit)
     try:
-        value = execution.call_once(task, args, kwargs)
+        value = execution.call_once(task, task.reliable_arguments.bind(args, kwargs))
     except Exception as failure:
         _record_failure(steps, call, failure, values)
         raise

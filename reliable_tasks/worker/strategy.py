@@ -7,7 +7,9 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.state import task_reserved
 
 from reliable_tasks.worker.request import request_class
+from reliable_tasks.worker.together import received
 from reliable_tasks.worker.trace import trace
+from reliable_tasks.worker.usual import can_be_usual, is_usual
 
 
 def _queue_of(message: Any, consumer: Any) -> str | None:
@@ -21,8 +23,20 @@ def reliable(task: Any, app: Any, consumer: Any) -> Any:
     make_request = request_class(task, consumer.pool, trace)
     revoked = consumer.controller.state.revoked
     buckets = consumer.task_buckets
+    together = consumer.together if can_be_usual(task) else None
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **_unused: Any) -> None:
+        bucket = None if consumer.disable_rate_limits else buckets[task.name]
+        if (
+            together is not None
+            and not bucket
+            and not signals.task_received.receivers
+            and not (consumer.event_dispatcher and consumer.event_dispatcher.enabled)
+            and is_usual(message.headers, message.delivery_info)
+            and message.headers["id"] not in revoked
+        ):
+            together.add(received(message, _queue_of(message, consumer), consumer.hostname, ack, reject))
+            return
         try:
             request = make_request(
                 message,
@@ -45,7 +59,6 @@ def reliable(task: Any, app: Any, consumer: Any) -> Any:
         signals.task_received.send(sender=consumer, request=request)
         if task.send_events and consumer.event_dispatcher and consumer.event_dispatcher.enabled:
             consumer.event_dispatcher.send("task-received", uuid=request.id, name=request.name)
-        bucket = None if consumer.disable_rate_limits else buckets[task.name]
         if bucket:
             consumer._limit_task(request, bucket, 1)
             return

@@ -1,0 +1,1 @@
+"""Tasks without effects, executed together and recorded in one commit."""
