@@ -14,7 +14,6 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks import failpoints
-from reliable_tasks.errors import MessageRefused
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import batches, outbox
 from reliable_tasks.store.engine import begin, is_lock_timeout, waiting_at_most, will_pass
@@ -93,11 +92,12 @@ def trace_together(given: Sequence[tuple[Any, ...]]) -> list[str | None]:
         app.set_current()  # the one before may have made another application
         delivery = delivery_of(app, *one)
         begun.append((delivery, _ahead(app, delivery)))
-    recorded = _recorded(app.runtime, [ahead for _delivery, ahead in begun if ahead is not None])
+    # by identity: what comes under the id of another may say something else
+    recorded = {
+        id(one) for one in _recorded(app.runtime, [one for _delivery, one in begun if one is not None])
+    }
     settlements = [
-        Settlement.ACK
-        if ahead is not None and delivery.task_id in recorded
-        else settlement_of(app, delivery, ahead)
+        Settlement.ACK if id(ahead) in recorded else settlement_of(app, delivery, ahead)
         for delivery, ahead in begun
     ]
     return [one.value for one in settlements] + [None] * (len(given) - len(begun))
@@ -108,18 +108,16 @@ def _ahead(app: Any, delivery: Delivery) -> Ahead | None:
     try:
         verify(app.runtime, delivery)
         call = decode(delivery, app.tasks[delivery.task_name])
-    except MessageRefused:
-        return None
-    if any(call.embed.values()):
-        return None
-    return Ahead(call, execute(NothingStays(), call, FIRST))
+        return None if any(call.embed.values()) else Ahead(call, execute(NothingStays(), call, FIRST))
+    except Exception:
+        return None  # whatever it is: by itself it meets the same again, and only that
 
 
-def _recorded(runtime: Runtime, ahead: Sequence[Ahead]) -> set[str]:
-    """The ids of the tasks whose rows are committed now."""
+def _recorded(runtime: Runtime, ahead: Sequence[Ahead]) -> list[Ahead]:
+    """Those whose rows are committed now."""
     chosen = list(_once_each(ahead))
     if not chosen:
-        return set()
+        return []
     for attempt in Retrying(
         retry=retry_if_exception(will_pass), wait=wait_random_exponential(0.2, 10), reraise=True
     ):
@@ -133,19 +131,19 @@ def _recorded(runtime: Runtime, ahead: Sequence[Ahead]) -> set[str]:
                 logger.warning(
                     "%d results could not be recorded together: %s", len(chosen), type(error).__name__
                 )
-    return set()
+    return []
 
 
-def _record(runtime: Runtime, chosen: Sequence[Ahead]) -> set[str]:
+def _record(runtime: Runtime, chosen: Sequence[Ahead]) -> list[Ahead]:
     with begin(runtime.engine) as connection:
         with waiting_at_most(connection, LOCK_WAIT_SECONDS):
-            recorded = batches.record(connection, [one.row() for one in chosen])
-        if recorded is None:
+            ids = batches.record(connection, [one.row() for one in chosen])
+        if ids is None:
             connection.rollback()
-            return set()
-        for one in chosen:
-            if one.call.task_id in recorded:
-                outbox.add(connection, one.outcome.unit.messages)
+            return []
+        recorded = [one for one in chosen if one.call.task_id in ids]
+        for one in recorded:
+            outbox.add(connection, one.outcome.unit.messages)
         if failpoints.ACTIVE:
             failpoints.reach("worker.before_commit", connection.connection)
     if failpoints.ACTIVE:

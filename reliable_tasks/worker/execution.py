@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery._state import _task_stack
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
@@ -203,12 +204,14 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
 def _traced(call: Call, execution: Execution, request: dict[str, Any]) -> Any:
     """What Celery's tracer makes of it; nobody is missing it where nobody looks and nothing follows."""
     if execution.stored is _NOTHING and is_plain(call):
-        call.task.push_request(**request, called_directly=False)
+        _task_stack.push(call.task)
+        call.task.request_stack.push(Context(request, called_directly=False))
         try:
             if execution.run_plainly(call.task):
                 return None, None, None, None
         finally:
-            call.task.pop_request()
+            call.task.request_stack.pop()
+            _task_stack.pop()
     return call.task.__trace__(call.task_id, call.args, call.kwargs, request)
 
 

@@ -1,15 +1,25 @@
 """Many tasks share a commit, and each ends as it would have by itself."""
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from reliable_tasks.store import batches, results
+from reliable_tasks.store.engine import begin
+from reliable_tasks.store.identity import new_id
 from tests.database import Database
 from tests.deployment import Deployment
 from tests.integration.together.conftest import APPLICATION
+from tests.waiting import wait_until
 
 COMMITS = "SELECT count(DISTINCT xmin::text) FROM reliable_tasks.results"
 ENDED = "SELECT count(*) FROM reliable_tasks.results WHERE finished_at IS NOT NULL"
+LOCKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 WAITING = "SELECT count(*) FROM reliable_tasks.results WHERE finished_at IS NULL"
 
 
@@ -144,3 +154,41 @@ def test_a_killer_in_a_burst_takes_no_innocent_with_it(
         for task_id in ids:
             database.until(task_id, "succeeded", 40)
     assert (deployment.place / "began-k").read_text() == "xx"
+
+
+def test_what_comes_under_the_id_of_another_in_a_burst_is_not_acked_away(
+    deployment: Deployment, database: Database, pool: tuple[str, ...]
+) -> None:
+    task_id = str(new_id())
+    program = f"""
+from {APPLICATION} import add
+for case in "ab":
+    add.apply_async(kwargs={{"case": case, "number": 1}}, task_id={task_id!r})
+"""
+    sent = deployment.python("-c", program)
+    assert sent.returncode == 0, sent.stderr
+    with deployment.worker(APPLICATION, "worker", *pool):
+        database.wait_for("SELECT count(*) FROM reliable_tasks.claims WHERE state = 'succeeded'", 2)
+    keys = [row["idempotency_key"] for row in database.attempts(task_id)]
+    assert sorted(keys) == ["add:a", "add:b"]
+
+
+def test_a_task_that_is_cancelled_while_its_burst_is_recorded_takes_the_others_back(
+    database: Database,
+) -> None:
+    now = datetime.now(UTC)
+    ids = [str(new_id()) for _ in range(2)]
+    burst = [
+        {"id": UUID(one), "task_id": one, "name": "t", "idempotency_key": one, "fingerprint": b"f",
+         "started_at": now, "finished_at": now}
+        for one in ids
+    ]  # fmt: skip
+    with database.engine.connect() as canceller, ThreadPoolExecutor(1) as threads:
+        assert results.cancel(canceller, ids[1], finished_at=now)
+        with begin(database.engine) as connection:
+            recording = threads.submit(batches.record, connection, burst)
+            wait_until(lambda: database.one(LOCKED) == 1, "the burst waits for who cancels")
+            canceller.commit()
+            assert recording.result(10) is None
+            connection.rollback()
+    assert (database.state(ids[0]), database.state(ids[1])) == (None, "cancelled")
