@@ -26,6 +26,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reliable_tasks TO reliable_auditor, reliabl
 GRANT INSERT, SELECT (id) ON reliable_tasks.outbox TO reliable_producer;
 GRANT SELECT, INSERT ON reliable_tasks.results, reliable_tasks.task_ids TO reliable_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON reliable_tasks.group_results TO reliable_producer;
+GRANT INSERT ON reliable_tasks.chords, reliable_tasks.chord_parts TO reliable_producer;
 
 -- what runs tasks; of history it adds rows, and changes none
 GRANT SELECT ON reliable_tasks.alembic_version TO reliable_worker, reliable_services;
@@ -35,19 +36,22 @@ GRANT SELECT, INSERT, UPDATE ON reliable_tasks.claims, reliable_tasks.results, r
    TO reliable_worker, reliable_services;
 GRANT SELECT ON reliable_tasks.key_watermark TO reliable_worker;
 GRANT SELECT, INSERT ON reliable_tasks.outbox TO reliable_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON reliable_tasks.group_results, reliable_tasks.leased_messages
-   TO reliable_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON reliable_tasks.group_results, reliable_tasks.leased_messages,
+      reliable_tasks.chord_parts TO reliable_worker;
+GRANT SELECT, INSERT, UPDATE ON reliable_tasks.chords TO reliable_worker;
 
 -- relay, collector, sweeper: beside that they send what waits in the outbox, take back leases and forget old keys
 GRANT SELECT, INSERT, UPDATE, DELETE ON reliable_tasks.outbox TO reliable_services;
 GRANT SELECT, INSERT, UPDATE ON reliable_tasks.key_watermark TO reliable_services;
 GRANT SELECT, DELETE ON reliable_tasks.leased_messages TO reliable_services;
+GRANT SELECT, UPDATE ON reliable_tasks.chords, reliable_tasks.chord_parts TO reliable_services;
 GRANT DELETE ON reliable_tasks.claims TO reliable_services;
 GRANT INSERT, SELECT (id) ON reliable_tasks.operator_actions TO reliable_services;
 
 -- whoever replays, discards, cancels; each act leaves a row that nobody changes
 GRANT INSERT ON reliable_tasks.operator_actions, reliable_tasks.task_ids TO reliable_operator;
 GRANT INSERT, UPDATE ON reliable_tasks.results, reliable_tasks.claims TO reliable_operator;
+GRANT UPDATE ON reliable_tasks.chords, reliable_tasks.chord_parts TO reliable_operator;
 GRANT UPDATE ON reliable_tasks.dead_letters TO reliable_operator;
 GRANT INSERT, DELETE ON reliable_tasks.outbox TO reliable_operator;
 

@@ -19,12 +19,15 @@ from reliable_tasks.model.shape_loading import load_topology
 from reliable_tasks.observe.logs import format_of, restyle, route_events_to_logging
 from reliable_tasks.settings import Settings, load_settings, publish_celery_environment
 from reliable_tasks.settings.addresses import without_password
+from reliable_tasks.store.chords import NewChord
+from reliable_tasks.store.chords import statements as chord_statements
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import around_commit, execute_in
 from reliable_tasks.worker.celery_logging import join_celery_logging
+from reliable_tasks.worker.chording import FINISH, finish_chord
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
-from reliable_tasks.worker.publishing import Sender, due, redirect
+from reliable_tasks.worker.publishing import Sender, due, redirect, together
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
@@ -74,6 +77,7 @@ class ReliableCelery(Celery):
         }
         super().__init__(main, **kwargs)
         self.conf.update(self._reliable_configuration(remote_control))
+        self.task(finish_chord, name=FINISH, shared=False, ignore_result=True)
         form = format_of(settings.log_format)
         join_celery_logging(
             route_events_to_logging, (lambda handler: restyle(handler, form)) if form else None
@@ -194,6 +198,12 @@ class ReliableCelery(Celery):
 
         return decorate
 
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """As Celery's; who wants one for more than one message has them published in windows of confirms."""
+        if producer is not None or self.conf.task_always_eager:
+            return super().producer_or_acquire(producer)
+        return together(self.runtime)
+
     def send_task(
         self, name: str, args: Any = None, kwargs: Any = None, *positional: Any, **options: Any
     ) -> Any:
@@ -231,11 +241,13 @@ class ReliableCelery(Celery):
         from reliable_tasks.worker.enqueueing import enqueue_statements
 
         messages: list[Message] = []
-        with redirect(messages.append):
+        chords: list[NewChord] = []
+        with redirect(messages.append, chords.append):
             result = signature.apply_async(**options)
         if failpoints.ACTIVE:
             around_commit(session, failpoints.reach)
         statements = [*map(insert_statement, messages), *enqueue_statements(messages)]
+        statements += [statement for chord in chords for statement in chord_statements(chord)]
         pending = [execute_in(session, statement) for statement in statements[:1]]
         if pending and hasattr(pending[0], "__await__"):
 

@@ -10,7 +10,7 @@ from reliable_tasks.errors import MessageRefused, NotFound
 from reliable_tasks.model.envelope import REPLAY, Message, without_history
 from reliable_tasks.model.signing import NOT_SIGNING, SIGNATURE, CameBy, Signer
 from reliable_tasks.model.states import DeadLetterState, TaskState
-from reliable_tasks.store import actions, attempts, claims, dead_letters, outbox, results
+from reliable_tasks.store import actions, attempts, chords, claims, dead_letters, outbox, results
 from reliable_tasks.store.dead_letters import Filter
 from reliable_tasks.store.engine import begin
 
@@ -238,6 +238,8 @@ def _claim_of(connection: Any, row: dict[str, Any]) -> dict[str, Any] | None:
 
 def _enqueued_again(connection: Any, row: dict[str, Any], stored: TaskState | None, again: int) -> None:
     """The result as before its first attempt; what it was stays in the attempts and in the dead letter."""
+    # its chord waits for it again, and so does a body that has failed because of it
+    chords.note_state(connection, row["task_id"], TaskState.ENQUEUED)
     if stored is None:
         values = {"name": row["task_name"], "queue": row["queue"], "replay": again}
         results.store(connection, row["task_id"], TaskState.ENQUEUED, values)

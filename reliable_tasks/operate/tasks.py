@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliable_tasks.model.states import DeadLetterState, TaskState
-from reliable_tasks.store import actions, claims, dead_letters, outbox, results
+from reliable_tasks.store import actions, chords, claims, dead_letters, outbox, results
 from reliable_tasks.store.engine import begin, database_now
 
 
@@ -52,6 +52,7 @@ def _cancel(connection: Any, task_id: str, actor: str, reason: str | None) -> Ca
             task_id, "nothing" if state is TaskState.CANCELLED else "refused", f"it is {state}"
         )
     withdrawn = outbox.withdraw(connection, task_id)
+    chords.note_state(connection, task_id, TaskState.CANCELLED)
     replay = stored["replay"] if stored else 0
     dead_letters.close_replay(connection, task_id, DeadLetterState.RESOLVED, replay)
     actions.record(connection, actor, "task.cancel", task_id, reason, withdrawn=withdrawn)

@@ -15,7 +15,7 @@ from reliable_tasks.model.headers import check_headers, is_name
 from reliable_tasks.model.signing import NOT_SIGNING, CameBy, Signer, unverified_id
 from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
-from reliable_tasks.store import attempts, dead_letters, outbox, results
+from reliable_tasks.store import attempts, chords, dead_letters, outbox, results
 from reliable_tasks.store.engine import begin, database_now, is_unstorable
 from reliable_tasks.store.identity import new_id
 
@@ -138,7 +138,8 @@ class Collector:
             # a worker's clock may be ahead of the database's
             "finished_at": max(now, started) if started else now,
         }
-        results.store(connection, task_id, TaskState.DEAD, ended)
+        if results.store(connection, task_id, TaskState.DEAD, ended):
+            chords.note_state(connection, task_id, TaskState.DEAD)
 
     def _where(self, message: DeadMessage) -> tuple[str, int | None]:
         return self._queue_of(message.queue, message.properties.get("priority"))

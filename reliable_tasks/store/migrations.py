@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 
 from alembic import command
 from reliable_tasks.errors import MigrationMissing
+from reliable_tasks.store import tables_of_chords  # noqa: F401  its tables join the others in the metadata
 from reliable_tasks.store.engine import begin, create_engine
 from reliable_tasks.store.tables import SCHEMA, metadata
 

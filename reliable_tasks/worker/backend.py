@@ -11,11 +11,13 @@ from celery.result import ResultSet, result_from_tuple
 from kombu.utils.json import dumps, loads
 
 from reliable_tasks.errors import Undecodable
-from reliable_tasks.model.states import celery_state
-from reliable_tasks.store import groups, results
+from reliable_tasks.model.states import ENDS, TaskState, celery_state
+from reliable_tasks.store import chords, groups, results
 from reliable_tasks.store.engine import begin, create_engine, is_outage
+from reliable_tasks.worker.chording import finish_here, new_chord
+from reliable_tasks.worker.foreign import record_foreign
+from reliable_tasks.worker.publishing import chord_sink
 from reliable_tasks.worker.rebuilt import exception_of
-from reliable_tasks.worker.recording import record_foreign
 from reliable_tasks.worker.rows import now, request_columns, result_columns
 from reliable_tasks.worker.sets import MOST_REMEMBERED, leaves_of
 from reliable_tasks.worker.unit import StoredResult, current_unit
@@ -103,17 +105,41 @@ class ReliableBackend(BaseBackend):
         if state == celery_states.STARTED:
             columns["started_at"] = now()
         with begin(self.engine) as connection:
-            record_foreign(connection, StoredResult(task_id, state, columns, result))
+            come_to = record_foreign(connection, StoredResult(task_id, state, columns, result))
+            if come_to in ENDS:
+                chords.note_state(connection, task_id, come_to)
         return result
+
+    def apply_chord(self, header_result_args: Any, body: Any, **_unused: Any) -> None:
+        """Note what the body waits for, before the first part of the header is sent."""
+        chord = new_chord(self.app, header_result_args, body)
+        unit, sink = current_unit.get(), chord_sink.get()
+        if sink is not None:
+            sink(chord)
+        elif unit is not None:
+            unit.chords.append(chord)
+        else:
+            with begin(self.engine) as connection:
+                chords.add(connection, [chord])
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **_unused: Any) -> None:
+        """Count a part. Where tasks are recorded by us, that is done there, and here only the body noted."""
+        unit = current_unit.get()
+        if unit is not None:
+            unit.bodies[request.group] = request.chord
+        elif getattr(self.app, "runtime", None) is None and request.group:
+            good = state == celery_states.SUCCESS
+            finish_here(self.app, self.engine, request, TaskState.SUCCEEDED if good else TaskState.FAILED)
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         with begin(self.engine) as connection:
             row = results.get(connection, task_id)
         if row is None:
             return {"task_id": task_id, "status": celery_states.PENDING, "result": None}
-        return self._meta(row)
+        return self.meta_of(row)
 
-    def _meta(self, row: dict[str, Any]) -> dict[str, Any]:
+    def meta_of(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A result as Celery's clients have it."""
         meta = {
             "task_id": row["task_id"],
             "status": celery_state(row["state"], row["celery_state"]),
@@ -170,7 +196,7 @@ class ReliableBackend(BaseBackend):
 
     def _metas(self, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in rows:
-            meta = self._meta(row)
+            meta = self.meta_of(row)
             if meta["status"] == celery_states.SUCCESS:
                 self._cache[row["task_id"]] = meta
             yield row["task_id"], meta

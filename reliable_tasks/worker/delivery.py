@@ -35,6 +35,7 @@ def process(runtime: Runtime, task: ReliableTask, delivery: Delivery, ahead: Any
                 outcome = ahead.outcome
             else:
                 outcome = execute(steps, call, verdict)
+            outcome.app, outcome.chord = task.app, call.embed.get("chord")
         steps.record(delivery, outcome)
     if failpoints.ACTIVE:
         failpoints.reach("worker.after_commit_before_ack")

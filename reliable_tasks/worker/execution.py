@@ -65,7 +65,7 @@ class Execution:
             value = self.call_once(task, task.reliable_arguments.bind(args, kwargs))
         except CeleryRetry:
             # only the retry itself survives: what else was sent belongs to an effect that is undone
-            del self.unit.messages[mark : self.unit.mark() - 1]
+            self.unit.keep_last_after(mark)
             raise
         except Ignore:
             raise

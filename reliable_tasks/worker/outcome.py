@@ -27,6 +27,8 @@ class Outcome:
         dead_reason: why it is a dead letter, when it is one.
         unverified: nobody of ours has signed the message, so nothing in it is believed, its id least of all.
         suppressed: kind of delivery that ran nothing (see the suppressed_deliveries table).
+        app: the application of the task, where there is one.
+        chord: the body that is sent when the task was the last part of its chord.
     """
 
     settlement: Settlement = Settlement.ACK
@@ -38,4 +40,6 @@ class Outcome:
     unverified: bool = False
     suppressed: str | None = None
     may_have_acted: bool = False
+    app: Any = None
+    chord: Any = None
     unit: UnitOfWork = field(default_factory=UnitOfWork)

@@ -18,6 +18,7 @@ from reliable_tasks.errors import ArgumentError, MessageTooLarge, Undecodable
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, REPLAY, Message
 from reliable_tasks.model.headers import check_headers
 from reliable_tasks.model.storable import storable_json
+from reliable_tasks.store.chords import NewChord
 from reliable_tasks.worker.body import check_body
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.serializers import refuse_serializer
@@ -25,18 +26,71 @@ from reliable_tasks.worker.unit import current_unit
 
 Sink = Callable[[Message], None]
 
+_WINDOW = 500
+
 redirected: ContextVar[Sink | None] = ContextVar("reliable_tasks_sink", default=None)
 """Where this context's messages go instead: the outbox of a caller's transaction."""
 
 
+chord_sink: ContextVar[Callable[[NewChord], None] | None] = ContextVar("reliable_tasks_chords", default=None)
+"""The same for the chords whose headers are among them."""
+
+
 @contextmanager
-def redirect(sink: Sink) -> Iterator[None]:
-    """Hand every message sent inside to `sink`."""
-    token = redirected.set(sink)
+def redirect(sink: Sink, chords: Callable[[NewChord], None] | None = None) -> Iterator[None]:
+    """Hand every message sent inside to `sink`, and every chord to `chords`."""
+    token, chord_token = redirected.set(sink), chord_sink.set(chords)
     try:
         yield
     finally:
         redirected.reset(token)
+        chord_sink.reset(chord_token)
+
+
+class Window:
+    """Messages that are published together: the members of a group. Stands where Celery wants a producer."""
+
+    serializer = "json"
+    connection = None
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._messages: list[Message] = []
+
+    def add(self, message: Message) -> None:
+        """Take a message; sends what there is when that is enough for one window of confirms."""
+        self._messages.append(message)
+        if len(self._messages) >= _WINDOW:
+            self.send()
+
+    def send(self) -> None:
+        """Send what there is.
+
+        Raises:
+            PublishError: what became of the first message that was not sent; the others were tried, too.
+        """
+        messages, self._messages = self._messages, []
+        if messages:
+            self._runtime.send_all(messages)
+
+
+_window: ContextVar[Window | None] = ContextVar("reliable_tasks_window", default=None)
+
+
+@contextmanager
+def together(runtime: Runtime) -> Iterator[Window]:
+    """Publish what is sent inside in windows of confirms; what is left when the block fails is not sent."""
+    around = _window.get()
+    if around is not None:
+        yield around
+        return
+    window = Window(runtime)
+    token = _window.set(window)
+    try:
+        yield window
+    finally:
+        _window.reset(token)
+    window.send()
 
 
 class _NoConnection:
@@ -139,10 +193,12 @@ class Sender:
 
     def _sink(self) -> Sink:
         # `app.enqueue` comes first: a session that a task has opened may commit though the task fails
-        sink, unit = redirected.get(), current_unit.get()
+        sink, unit, window = redirected.get(), current_unit.get(), _window.get()
         if sink is not None:
             return sink
-        return self._runtime.send_now_or_when_due if unit is None else unit.messages.append
+        if unit is not None:
+            return unit.messages.append
+        return self._runtime.send_now_or_when_due if window is None else window.add
 
 
 def _refuse_unreadable(message: Message) -> None:

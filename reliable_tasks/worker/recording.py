@@ -5,21 +5,13 @@ from typing import Any
 from reliable_tasks.errors import Fenced
 from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.signing import unverified_id
-from reliable_tasks.model.states import ENDS, DeadLetterState, TaskState
+from reliable_tasks.model.states import DeadLetterState, TaskState
 from reliable_tasks.model.storable import storable, storable_json
-from reliable_tasks.store import attempts, claims, dead_letters, outbox, results
+from reliable_tasks.store import attempts, dead_letters, outbox, results
 from reliable_tasks.worker.call import Delivery
+from reliable_tasks.worker.chording import count_parts
+from reliable_tasks.worker.foreign import record_foreign
 from reliable_tasks.worker.outcome import Outcome
-from reliable_tasks.worker.rows import now
-from reliable_tasks.worker.unit import StoredResult
-
-_STATES = {
-    "SUCCESS": TaskState.SUCCEEDED,
-    "FAILURE": TaskState.FAILED,
-    "RETRY": TaskState.RETRY_WAIT,
-    "REVOKED": TaskState.CANCELLED,
-    "STARTED": TaskState.RUNNING,
-}
 
 
 def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | None) -> None:
@@ -29,13 +21,15 @@ def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | Non
         row = dead_letter_row(delivery, outcome, None)
         dead_letters.add(connection, {**row, "task_id": unverified_id(delivery.message()), "replay": 0})
         return
+    states: dict[str, TaskState | None] = {}
     if outcome.state is not None:
         kept = results.store(connection, delivery.task_id, outcome.state, outcome.values)
         if not kept and outcome.attempt is not None:
             refuse_cancelled(connection, delivery.task_id)
+        states[delivery.task_id] = outcome.state if kept else None
     for stored in outcome.unit.results:
         if stored.task_id != delivery.task_id:
-            record_foreign(connection, stored, reason=results.PREDECESSOR)
+            states[stored.task_id] = record_foreign(connection, stored, reason=results.PREDECESSOR)
     if outcome.attempt is not None:
         attempts.add(connection, outcome.attempt)
     if outcome.suppressed is not None:
@@ -44,6 +38,7 @@ def record(connection: Any, delivery: Delivery, outcome: Outcome, key: str | Non
     if outcome.dead_reason is not None:
         dead_letters.add(connection, dead_letter_row(delivery, outcome, key))
     outbox.add(connection, outcome.unit.messages)
+    count_parts(connection, delivery, outcome, states)
 
 
 def refuse_cancelled(connection: Any, task_id: str) -> None:
@@ -66,30 +61,6 @@ def _close_replay(connection: Any, delivery: Delivery, outcome: Outcome) -> None
         or outcome.claim_state == TaskState.SUCCEEDED.value
     ):
         dead_letters.close_replay(connection, delivery.task_id, DeadLetterState.RESOLVED, replay)
-
-
-def record_foreign(connection: Any, stored: StoredResult, reason: str | None = None) -> None:
-    """Write a result that a task stored for another id, or a state of its own such as PROGRESS."""
-    state = _STATES.get(stored.celery_state)
-    values = dict(stored.values)
-    if state is TaskState.FAILED and reason is not None:
-        values["reason"] = reason
-    if state is TaskState.CANCELLED and values.get("exception_message") == "expired":
-        state = TaskState.EXPIRED
-    if state is TaskState.CANCELLED and _in_doubt(connection, stored.task_id):
-        return  # `celery control revoke`, of a task that may have called something outside
-    if state is None:
-        state, values["celery_state"] = TaskState.RUNNING, stored.celery_state
-    if state in ENDS:
-        values.setdefault("finished_at", now())
-    elif state is TaskState.RUNNING:
-        values["finished_at"] = None
-    results.store(connection, stored.task_id, state, values)
-
-
-def _in_doubt(connection: Any, task_id: str) -> bool:
-    row = results.get(connection, task_id)
-    return row is not None and claims.in_doubt(connection, row["name"], row["idempotency_key"], task_id)
 
 
 def dead_letter_row(delivery: Delivery, outcome: Outcome, key: str | None) -> dict[str, Any]:

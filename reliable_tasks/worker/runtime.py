@@ -1,5 +1,6 @@
 """What a worker or publisher holds: settings, shape, database engine and publisher, each made when first needed."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from reliable_tasks import failpoints
@@ -39,9 +40,26 @@ class Runtime:
         """Publish with a confirm; what is due later becomes an outbox row in a transaction of its own."""
         if message.due_at is None and message.delay is None:
             self.publisher.publish(message)
-            return
+        else:
+            self._keep([message])
+
+    def send_all(self, messages: Sequence[Message]) -> None:
+        """The same for many, with pipelined confirms.
+
+        Raises:
+            PublishError: that of the first which the broker did not take.
+        """
+        later = [message for message in messages if message.due_at is not None or message.delay is not None]
+        if later:
+            self._keep(later)
+        at_once = [message for message in messages if message.due_at is None and message.delay is None]
+        for outcome in self.publisher.publish_all(at_once) if at_once else ():
+            if outcome is not None:
+                raise outcome
+
+    def _keep(self, messages: Sequence[Message]) -> None:
         with begin(self.engine) as connection:
-            outbox.add(connection, [message])
+            outbox.add(connection, messages)
             if failpoints.ACTIVE:
                 failpoints.reach("pub.before_commit", connection.connection)
         if failpoints.ACTIVE:

@@ -7,6 +7,7 @@ from typing import Any
 
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Decision
+from reliable_tasks.store.chords import NewChord
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class UnitOfWork:
 
     messages: list[Message] = field(default_factory=list)
     results: list[StoredResult] = field(default_factory=list)
+    chords: list[NewChord] = field(default_factory=list)
+    """Headers that it sends."""
+
+    bodies: dict[str, Any] = field(default_factory=dict)
+    """Of the chords that it is or has ended a part of, by their group id: what is sent when it was the last part."""
+
+    finish: list[str] = field(default_factory=list)
+    """Chords that were completed elsewhere, and that it is to finish."""
+
     decision: Decision | None = None
     failure: BaseException | None = None
     correlation_id: str | None = None
@@ -49,6 +59,15 @@ class UnitOfWork:
     def drop_after(self, mark: int) -> None:
         """Forget what was sent since: the effect it belongs to is rolled back."""
         del self.messages[mark:]
+        self._drop_chords(mark)
+
+    def keep_last_after(self, mark: int) -> None:
+        """Forget what was sent since, except the last message: the retry that the task has asked for."""
+        del self.messages[mark : self.mark() - 1]
+        self._drop_chords(mark)
+
+    def _drop_chords(self, mark: int) -> None:
+        self.chords = [chord for chord in self.chords if chord.after < mark]
 
     def result_of(self, task_id: str) -> StoredResult | None:
         """The last result stored for a task id."""
