@@ -175,9 +175,9 @@ def _after_the_commit() -> list[Callable[[Any], Any]]:
     later: list[Callable[[Any], Any]] = []
     process = trace.process
 
-    def process_then(runtime: Any, task: Any, delivery: Any) -> Any:
+    def process_then(runtime: Any, task: Any, delivery: Any, ahead: Any = None) -> Any:
         later.clear()
-        settlement = process(runtime, task, delivery)
+        settlement = process(runtime, task, delivery, ahead)
         with suppress(Exception), begin(runtime.engine) as connection:
             for write in later:
                 write(connection)
