@@ -31,6 +31,7 @@ RECEIPTED = 0.25
 KINDS = {
     **SHARES, "repeated": 0.08, "poison": 0.01, "unfunded": 0.01, "closed": 0.01, "charge": 0.02,
     "charge_known": 0.01, "charge_blind": 0.005, "long": 0.005, "flaky": 0.01, "cancelled": 0.01, "crash": 0.0005,
+    "price": 0.15,
 }  # fmt: skip
 """Shares of what is not a plain transfer: less of what waits than in the small runs, since most work shall be work."""
 

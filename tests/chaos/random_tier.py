@@ -39,8 +39,7 @@ def main() -> int:
             random_docs.write(rounds)
         _say(random_results.table(rounds), *random_results.totals(rounds))
         return 0
-    if options.nodes > 1:
-        install_firewall()
+    install_firewall()
     into_namespace(str(__spec__.name))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if os.geteuid():

@@ -79,6 +79,15 @@ def receipt(ctx: TaskContext, tid: str) -> dict[str, Any]:
     return {"tid": tid, "source": "", "target": "", "amount": 0}
 
 
+@app.idempotent_task(key="price:{tid}", effects="none", queue="payments", retry=_patient, max_crashes=20)
+def price(ctx: TaskContext, tid: str, amount: int, fails: int = 0) -> dict[str, Any]:
+    """What something would cost: no effect at all, so a worker executes it ahead of its claim, beside others."""
+    _begin(ctx)
+    if ctx.task.request.retries < fails:
+        raise TransientError(f"one of {fails} attempts that fail")
+    return {"tid": tid, "source": "", "target": "", "amount": amount}
+
+
 def ask_bank(idempotency_key: str, **_arguments: Any) -> Any:
     """Whether the bank has charged; with the fence of who asks, so that older executions cannot charge any more."""
     execution = current_execution.get()

@@ -101,6 +101,10 @@ def _operation(
         yield {"kind": kind, "id": mark, "mark": mark, "name": next(poison), "via": "raw"}
     elif kind == "crash":
         yield _send(chance, kind, tid, "crash", {"tid": tid, "mark": f"crash-{tid}-"}, mark=f"crash-{tid}-")
+    elif kind == "price":
+        asked = {"tid": tid, "amount": chance.randint(1, 99), "fails": chance.choice((0,) * 19 + (1,))}
+        for _ in range(chance.choice((1, 1, 1, 2))):
+            yield _send(chance, kind, tid, "price", asked)
     elif kind.startswith("charge"):
         yield from _charges(chance, kind, tid, leases)
     else:
@@ -143,7 +147,7 @@ def _send(
     chance: random.Random, kind: str, tid: str, task: str, kwargs: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
     prefix = {"charge_known": "known", "charge_blind": "blind"}.get(task, task)
-    queue = "payments" if task in ("transfer", "crash") else "notifications"
+    queue = "payments" if task in ("transfer", "crash", "price") else "notifications"
     return {
         "kind": kind,
         "id": _task_id(chance, tid),
