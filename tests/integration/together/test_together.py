@@ -80,10 +80,10 @@ def test_what_fails_in_a_burst_ends_alone_and_was_executed_once(
 
 
 def test_what_tasks_of_a_burst_send_is_sent_once_and_only_with_them(
-    deployment: Deployment, database: Database, send: Any, pool: tuple[str, ...]
+    deployment: Deployment, database: Database, send: Any
 ) -> None:
     send(*(("told", f"t{number % 5}", number % 5) for number in range(10)))
-    with deployment.services(APPLICATION), deployment.worker(APPLICATION, "worker", *pool):
+    with deployment.services(APPLICATION), deployment.worker(APPLICATION, "worker", "-c", "2"):
         database.wait_for(ENDED, 15)
     counts = database.rows(
         "SELECT split_part(name, '.', 5) AS task, state, count(*) FROM reliable_tasks.results "
@@ -97,14 +97,14 @@ def test_what_tasks_of_a_burst_send_is_sent_once_and_only_with_them(
 
 
 def test_a_task_that_was_cancelled_before_its_burst_is_not_done(
-    deployment: Deployment, database: Database, send: Any, pool: tuple[str, ...]
+    deployment: Deployment, database: Database, send: Any
 ) -> None:
     first, cancelled, last = send(("add", "a", 1), ("add", "b", 1), ("add", "c", 1))
     done = deployment.python(
         "-m", "reliable_tasks.cli.main", "tasks", "cancel", cancelled, "--because", "a mistake", "--yes"
     )
     assert done.returncode == 0, done.stderr
-    with deployment.worker(APPLICATION, "worker", *pool):
+    with deployment.worker(APPLICATION, "worker", "-c", "2"):
         for task_id in (first, last):
             database.until(task_id, "succeeded")
         database.wait_for(
@@ -157,7 +157,7 @@ def test_a_killer_in_a_burst_takes_no_innocent_with_it(
 
 
 def test_what_comes_under_the_id_of_another_in_a_burst_is_not_acked_away(
-    deployment: Deployment, database: Database, pool: tuple[str, ...]
+    deployment: Deployment, database: Database
 ) -> None:
     task_id = str(new_id())
     program = f"""
@@ -167,7 +167,7 @@ for case in "ab":
 """
     sent = deployment.python("-c", program)
     assert sent.returncode == 0, sent.stderr
-    with deployment.worker(APPLICATION, "worker", *pool):
+    with deployment.worker(APPLICATION, "worker", "-c", "2"):
         database.wait_for("SELECT count(*) FROM reliable_tasks.claims WHERE state = 'succeeded'", 2)
     keys = [row["idempotency_key"] for row in database.attempts(task_id)]
     assert sorted(keys) == ["add:a", "add:b"]

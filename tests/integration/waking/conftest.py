@@ -95,6 +95,13 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
+@pytest.fixture(autouse=True)
+def _no_environment_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application of ours publishes its own, and Celery takes it before what a plain application says."""
+    for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def waits(fresh_database: str, threads: ThreadPoolExecutor) -> Iterator[Waits]:
     """Somebody who waits for results in this test's database."""
