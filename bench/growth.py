@@ -127,7 +127,7 @@ def _memory(system: Ours, tasks: int) -> list[tuple[int, float]]:
                 if done >= tasks * (len(samples) + 1) / _SAMPLES:
                     samples.append((done, round(memory_mib(workers.pids)[1], 1)))
                     say(f"{done} tasks: {samples[-1][1]} MiB")
-                time.sleep(0.2)
+                time.sleep(0.2)  # between questions, each a count
     finally:
         system.close()
         clean.drop_database(system.database)

@@ -73,7 +73,7 @@ def _latency(system: Ours, rate: float, calls: int) -> Record:
     system.close()
     system.reset()
     with running(system), _paced(system, rate):
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(_SETTLE_SECONDS)  # until the load has come to its rate
         return summary(produce(system, "latency", 10**9, calls))
 
 

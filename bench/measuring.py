@@ -99,7 +99,7 @@ def drain(system: System, tasks: int, sizes: Sizes, servers: Servers) -> Record:
         span = system.span(tasks) if system.published == tasks else None
     finished = max(system.done(), tasks) if system.published > tasks else tasks
     polls = system.close()
-    time.sleep(STATISTICS_SECONDS)
+    time.sleep(STATISTICS_SECONDS)  # there is nothing to ask: the counters only stop growing
     after = postgres_counters(system.database)
     counted = max(last.done - first.done, 1)
     # by the store's own clock where it keeps times; else by what the polling saw

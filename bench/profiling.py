@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace) -> None:
 def _profile(system: System, workers: Workers, options: argparse.Namespace) -> Iterator[str]:
     while system.done() < options.tasks // 20:
         workers.check()
-        time.sleep(0.05)
+        time.sleep(0.05)  # between questions to the store
     pids = descendants(workers.pids)
     with tempfile.TemporaryDirectory() as folder:
         before, done, began = {pid: cpu_seconds([pid]) for pid in pids}, system.done(), time.monotonic()

@@ -54,7 +54,7 @@ def services(*, broker: str = "", redis: bool = False) -> Iterator[Stack]:
                 raise ServiceStartError(
                     "RabbitMQ does not tell its process", hint="its CPU would not be counted"
                 )
-            time.sleep(0.2)
+            time.sleep(0.2)  # between questions to a broker that starts
         yield stack
 
 
@@ -105,7 +105,7 @@ def _wait_for(port: int) -> None:
         except OSError:
             if time.monotonic() > end:
                 raise ServiceStartError("Redis did not start", hint="is its port taken?") from None
-            time.sleep(0.05)
+            time.sleep(0.05)  # between attempts to connect
 
 
 def _free_port() -> int:

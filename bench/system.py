@@ -6,6 +6,7 @@ A System is used by three kinds of processes: the runner (reset, workers, done, 
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "BENCH_DATABASE"
 
 
-class System:
+class System(ABC):
     """One configuration of one task system. Subclasses say how."""
 
     about = ""
@@ -78,19 +79,20 @@ class System:
         self.create()
 
     def create(self) -> None:
-        """Make tables and queues, by the system's own means where it has them."""
+        """Make tables and queues, by the system's own means where it has them; nothing where it needs none."""
+        return
 
+    @abstractmethod
     def workers(self) -> list[list[str]]:
         """The commands of its workers."""
-        raise NotImplementedError
 
     def beside(self) -> list[list[str]]:
         """The commands of what else a chord needs: whatever sends a task that another one has sent."""
         return []
 
+    @abstractmethod
     def done(self) -> int:
         """How many tasks are finished."""
-        raise NotImplementedError
 
     def span(self, tasks: int) -> tuple[float, float] | None:
         """When the first tenth and when the last task was finished, in seconds, where the store knows."""
@@ -122,17 +124,17 @@ class System:
 
     # -- the producer's side
 
+    @abstractmethod
     def publish(self, first: int, count: int) -> float:
         """Send `count` tasks one by one, as a user would; returns the seconds it took."""
-        raise NotImplementedError
 
     def fill(self, first: int, count: int) -> float:
         """Send `count` tasks in any way that leaves the same messages."""
         return self.publish(first, count)
 
+    @abstractmethod
     def latency(self, first: int, count: int) -> list[float]:
         """Seconds from enqueueing to the result in the caller's hands, one call at a time."""
-        raise NotImplementedError
 
 
 def span_query(column: str, table: str, condition: str = "true") -> str:

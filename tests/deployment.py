@@ -1,10 +1,13 @@
 """A vhost with the topology and a database with the schema, and our programs on them."""
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from reliable_tasks.broker.management import Management
 from reliable_tasks.dev import Stack
@@ -48,6 +51,21 @@ class Deployment:
     def program(self, name: str, *command: str, **variables: str) -> AbstractContextManager[Process]:
         """Run a program of Python modules until the end of the block, its output in `name`.log."""
         return program(self.place / f"{name}.log", *command, **self.environment(**variables))
+
+    def imported(self, application: str) -> Any:
+        """An application's module in this process, for this vhost and database."""
+        before = dict(os.environ)
+        os.environ.update(self.environment())
+        try:
+            module = import_module(application)
+            module.app.finalize()
+            # while the environment names them
+            _ = module.app.backend, module.app.runtime.engine, module.app.runtime.publisher
+            module.app.conf.broker_url = self.broker_url
+            return module
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def services(self, application: str, **variables: str) -> AbstractContextManager[Process]:
         """The relay and the collector."""

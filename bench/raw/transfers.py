@@ -95,7 +95,7 @@ def _from_python(how: Transfer, connections: int) -> Measure:
         ]
         for child in children:
             child.start()
-        time.sleep(0.5)
+        time.sleep(0.5)  # until all have connected and wait: their start is not measured
         start = time.perf_counter()
         gate.set()
         done = sum(answers.get(timeout=120) for _ in children)

@@ -35,7 +35,8 @@ class _Upserter:
     """One process: it stops after its share of whole batches."""
 
     def __init__(self, batch: int) -> None:
-        self._batch, self._rows, self.done, self.last = batch, [], 0, 0.0  # type: ignore[var-annotated]
+        self._batch, self.done, self.last = batch, 0, 0.0
+        self._rows: list[Any] = []
         self._amqp = connection()
         self._channel = self._amqp.channel()
         self._channel.basic_qos(0, batch * 2, False)
@@ -93,7 +94,7 @@ def _upsert(batch: int, processes: int) -> Measure:
         ]
         for child in children:
             child.start()
-        time.sleep(0.3)
+        time.sleep(0.3)  # until all have connected and wait: their start is not measured
         gate.set()
         spans = [answers.get(timeout=120) for _ in children]
         for child in children:

@@ -44,7 +44,7 @@ class Dbos(System):
             while not self._registered():
                 if time.monotonic() > end:
                     raise RuntimeError(f"DBOS has not registered its queue within {START_SECONDS} s")
-                time.sleep(0.1)
+                time.sleep(0.1)  # between questions to the database
         self.close()
 
     def workers(self) -> list[list[str]]:

@@ -142,6 +142,7 @@ class Ours(System):
         start = perf_counter()
         for begin in range(first, first + count, each):
             self.fill(begin, each)
+            # the pace that was asked for
             time.sleep(max(0.0, start + (begin + each - first) / rate() - perf_counter()))
         return perf_counter() - start
 

@@ -7,6 +7,8 @@ JSON to stdout, a table for people to stderr; exit code 1 when anything is red. 
 sent (`send`, with phase invoke, ok, fail or unknown), what operators do (`cancels`) and did (`cancel`, `replay`), what
 executions saw (`begin`), what was watched (`snapshot`, `healed`, `drained`) and which faults were done
 (`scheduled`, `fired`).
+
+One file, however long: whoever doubts a verdict reads this and nothing else.
 """
 
 import argparse

@@ -56,7 +56,6 @@ DRAIN_SECONDS = 180.0
 COUNTED_SECONDS = 90
 """A node of a 4.3 cluster that led a queue and was cut off tells its old counts for a minute after it has come back."""
 
-COUNTED_SECONDS_ALONE = 12
 _SUCCEEDING = ("transfer", "repeated", "reused", "flaky", "long")
 _REPLAY = ("-m", "reliable_tasks.cli.main", "dead-letters", "replay", "--yes", "-A", f"{APP}:app")
 
@@ -106,10 +105,8 @@ class Round:
                 self._all_fired(run)
             run.drain(SLOW_SECONDS, limit_seconds=2 * DRAIN_SECONDS)
             oracle = ("--oracle", str(ORACLE)) if ORACLE.exists() else ()
-            patience = COUNTED_SECONDS if self._where.cluster else COUNTED_SECONDS_ALONE
-            verdict = run.judge(
-                "--drain-seconds", str(DRAIN_SECONDS), "--broker-seconds", str(patience), *oracle
-            )
+            patience = ("--broker-seconds", str(COUNTED_SECONDS)) if self._where.cluster else ()
+            verdict = run.judge("--drain-seconds", str(DRAIN_SECONDS), *patience, *oracle)
             happened(self._faults, run, pace)
             return self._record(run, verdict, begun)
 

@@ -1,9 +1,7 @@
 """One worker, one set of services, one vhost and one database for all tests of Celery's behaviour."""
 
-import os
 import secrets
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -33,18 +31,7 @@ def running(around: Deployment) -> Iterator[Any]:
 @pytest.fixture(scope="package")
 def declared(around: Deployment) -> Any:
     """The application's module, in this process, for the same vhost and database."""
-    before = dict(os.environ)
-    os.environ.update(around.environment())
-    try:
-        module = import_module(APPLICATION)
-        module.app.finalize()
-        # while the environment names them
-        _ = module.app.backend, module.app.runtime.engine, module.app.runtime.publisher
-        module.app.conf.broker_url = around.broker_url
-        return module
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return around.imported(APPLICATION)
 
 
 @pytest.fixture

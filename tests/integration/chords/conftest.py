@@ -1,9 +1,7 @@
 """A vhost, a database, services and a worker for all tests of chords; and what the database saw being sent."""
 
-import os
 import secrets
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -57,26 +55,11 @@ def database(around: Deployment) -> Sent:
     return seen_by_the_database(around)
 
 
-def module_for(around: Deployment) -> Any:
-    """The application in this process, for a deployment's vhost and database."""
-    before = dict(os.environ)
-    os.environ.update(around.environment())
-    try:
-        module = import_module(APPLICATION)
-        module.app.finalize()
-        _ = module.app.backend, module.app.runtime.engine, module.app.runtime.publisher
-        module.app.conf.broker_url = around.broker_url
-        return module
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 @pytest.fixture(scope="package")
 def tasks(around: Deployment, database: Sent) -> Iterator[Any]:
     """The tasks, with services and a worker of two processes."""
     with around.services(APPLICATION), around.worker(APPLICATION, "main", "-c", "2"):
-        yield module_for(around)
+        yield around.imported(APPLICATION)
 
 
 @pytest.fixture

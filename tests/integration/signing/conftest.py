@@ -1,11 +1,9 @@
 """One deployment with keys: worker, services, and the application in this process."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import pika
@@ -38,17 +36,7 @@ def running(around: Deployment) -> Iterator[Any]:
 @pytest.fixture(scope="package")
 def tasks(around: Deployment) -> Any:
     """The application's module, in this process, for the same vhost and database."""
-    before = dict(os.environ)
-    os.environ.update(around.environment())
-    try:
-        module = import_module(APPLICATION)
-        module.app.finalize()
-        # while the environment names them
-        _ = module.app.backend, module.app.runtime.engine, module.app.runtime.publisher
-        return module
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return around.imported(APPLICATION)
 
 
 @pytest.fixture(scope="package")
