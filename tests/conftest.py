@@ -13,6 +13,10 @@ from tests.deployment import Deployment, deployment_on
 pytest_plugins = ["reliable_tasks.testing.services"]
 
 _FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
+_HERE = Path(__file__).parent
+_SHARING = {"integration": 2, "foreign": 1}
+"""Folders whose tests, so deep in them, share what a conftest.py beside them starts."""
+
 _OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
 
 
@@ -29,6 +33,16 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(_FOREIGN) and not name.startswith(_OURS):
             del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests stay in one process where several run them: a file's; a folder's that shares one worker."""
+    for item in items:
+        file = item.path.relative_to(_HERE)
+        together = (
+            file.parent if file.parts[0] in _SHARING and len(file.parts) > _SHARING[file.parts[0]] else file
+        )
+        item.add_marker(pytest.mark.xdist_group(str(together)))
 
 
 @pytest.fixture(scope="session")

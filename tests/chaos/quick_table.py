@@ -5,14 +5,14 @@ from typing import Any
 
 HEAD = ("fault", "fired", "redelivered", "takeover", "fenced", "unknown", "recovered", "verdict")
 
-_rows: list[tuple[str, ...]] = []
+rows: list[tuple[str, ...]] = []
 
 
 def note(fault: str, verdict: dict[str, Any], *, mutant: str = "") -> None:
     """One more row, of a run of the product or of one that has a bug."""
     counters = verdict["counters"]
     red = " ".join(verdict["red"])
-    _rows.append(
+    rows.append(
         (
             f"{fault}, with the bug {mutant}" if mutant else fault,
             str(verdict["fired"]),
@@ -25,10 +25,10 @@ def note(fault: str, verdict: dict[str, Any], *, mutant: str = "") -> None:
 
 def lines() -> Iterator[str]:
     """The table; nothing when no cell was run."""
-    if not _rows:
+    if not rows:
         return
-    widths = [max(len(row[column]) for row in (HEAD, *_rows)) for column in range(len(HEAD))]
-    for row in (HEAD, *_rows):
+    widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
+    for row in (HEAD, *rows):
         yield "  ".join(
             text.ljust(width) if column in (0, len(HEAD) - 1) else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))

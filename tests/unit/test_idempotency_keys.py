@@ -53,7 +53,7 @@ def test_a_key_is_made_as_format_would(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [{"a", "b"}, frozenset("ab"), {"b": 1, "a": 2}, object(), ["a", {"b"}], Order("7", {"a"})],
-    ids=repr,
+    ids=["set", "frozenset", "two of a dict", "object", "set in a list", "set in a dataclass"],
 )
 def test_what_another_process_may_write_otherwise_is_no_key(value: Any) -> None:
     """A set's order depends on the process: the redelivery of a killed worker's message would be a new key."""
