@@ -1,6 +1,6 @@
 """ReliableCelery: a Celery application whose tasks are published, executed and recorded reliably."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -21,9 +21,10 @@ from reliable_tasks.settings import Settings, load_settings, publish_celery_envi
 from reliable_tasks.settings.addresses import without_password
 from reliable_tasks.store.chords import NewChord
 from reliable_tasks.store.chords import statements as chord_statements
-from reliable_tasks.store.identity import new_id
+from reliable_tasks.store.identity import new_task_id
 from reliable_tasks.store.outbox import insert_statement
 from reliable_tasks.store.sessions import around_commit, execute_in
+from reliable_tasks.worker.bulk import publish_many
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.chording import FINISH, finish_chord
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
@@ -218,7 +219,7 @@ class ReliableCelery(Celery):
         when = due(options.pop("eta", None), options.pop("countdown", None))
         options.pop("producer", None)
         options.pop("connection", None)
-        options["task_id"] = options.get("task_id") or str(new_id())
+        options["task_id"] = options.get("task_id") or new_task_id()
         sender = Sender(self.runtime, when)
         try:
             return super().send_task(name, args, kwargs, producer=sender, **options)
@@ -228,6 +229,23 @@ class ReliableCelery(Celery):
                 f"task {name} names a queue that the topology does not declare: {options.get('queue')}",
                 hint=f"declare it, or use one of {known}",
             ) from error
+
+    def publish_many(self, signatures: Iterable[Any]) -> list[Any]:
+        """Send many signatures, each as its `apply_async` does, with pipelined confirms: ten times as many a second.
+
+        Within a task they are sent with its commit. A doubt about one ends it: those after it are not sent.
+
+        Args:
+            signatures: `task.s(...)`, chains, groups and chords, with any options; or `error.unsent`.
+
+        Returns:
+            Their AsyncResults (of groups, GroupResults), in order, when all were taken.
+
+        Raises:
+            NotAllPublished: when not all were. It says of each what happened, and the others are on their way; what is
+                not known of (PublishUnconfirmed) keeps its id when it is sent again, so that its key runs once.
+        """
+        return publish_many(self, signatures, plainly=type(self).send_task is ReliableCelery.send_task)
 
     def enqueue(self, session: Any, signature: Any, **options: Any) -> Any:
         """Send a signature if, and only if, the caller's transaction commits.

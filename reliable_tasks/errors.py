@@ -20,6 +20,8 @@ ReliableTasksError
 |   +-- MessageTooLarge         RT304
 |   +-- BrokerBlocked           RT305
 |   +-- UnknownQueue            RT306
+|   +-- NotSent                 RT307  the broker had stopped answering before
+|   +-- NotAllPublished         RT308  of many, with what became of each
 +-- ExecutionError              RT4xx  what ends or defers an attempt
 |   +-- KeyConflict             RT401  same key, other payload
 |   +-- Fenced                  RT402  another execution owns the key now
@@ -39,7 +41,8 @@ ReliableTasksError
     +-- PermanentError          RT602  nothing happened; trying again is useless
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 
 class ReliableTasksError(Exception):
@@ -145,6 +148,36 @@ class BrokerBlocked(PublishError):
 
 class UnknownQueue(PublishError):
     code = "RT306"
+
+
+class NotSent(PublishError):
+    code = "RT307"
+
+
+class NotAllPublished(PublishError):
+    """Some of many signatures were not taken, or nobody knows.
+
+    Args:
+        outcomes: of each signature, in order: None when it was taken, or what happened to it.
+        results: the AsyncResults, in the same order; None where arguments were refused.
+        unsent: what `publish_many` takes to send again just what was not taken, under the same ids.
+    """
+
+    code = "RT308"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        outcomes: Sequence[Exception | None] = (),
+        results: Sequence[Any] = (),
+        unsent: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message, hint)
+        self.outcomes = outcomes
+        self.results = results
+        self.unsent = unsent
 
 
 class ExecutionError(ReliableTasksError):

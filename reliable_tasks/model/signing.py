@@ -26,6 +26,8 @@ SIGNATURE = "rt-signature"
 
 VERSION = "v1"
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 _LONGEST_TIME = 12
 """Digits of seconds since 1970."""
 
@@ -90,7 +92,11 @@ class Signer:
 
     def sign(self, message: Message, now: datetime) -> Message:
         """The message with a signature of its present content; without one when signing is off."""
-        headers = {name: value for name, value in message.headers.items() if name != SIGNATURE}
+        headers = message.headers
+        if SIGNATURE in headers:
+            headers = {name: value for name, value in headers.items() if name != SIGNATURE}
+        elif not self.on:
+            return message
         if not self.on:
             return replace(message, headers=headers)
         key, issued_at = self.keys[0], int(now.timestamp())
@@ -157,7 +163,7 @@ def canonical(message: Message, kid: str, issued_at: int) -> bytes:
         TypeError, ValueError: when a header holds what JSON cannot.
     """
     by_queue = not message.exchange
-    return json.dumps(
+    return _encode(
         [
             f"reliable_tasks {VERSION}",
             kid,
@@ -168,10 +174,7 @@ def canonical(message: Message, kid: str, issued_at: int) -> bytes:
             *(_plain(message.properties.get(name)) for name in PROPERTIES),
             *(_plain(message.headers.get(name)) for name in HEADERS),
             hashlib.sha256(message.body).hexdigest(),
-        ],
-        ensure_ascii=False,
-        allow_nan=False,
-        separators=(",", ":"),
+        ]
     ).encode()
 
 
@@ -226,4 +229,4 @@ def _plain(value: Any) -> Any:
 
 
 def _mac(key: Key, text: bytes) -> str:
-    return hmac.new(key.secret, text, hashlib.sha256).hexdigest()
+    return hmac.digest(key.secret, text, "sha256").hex()

@@ -9,6 +9,8 @@ _DEEPEST = 200
 
 def storable(text: str) -> str:
     """The text without NUL and without lone surrogates."""
+    if text.isascii() and "\x00" not in text:
+        return text  # as nearly all are
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 

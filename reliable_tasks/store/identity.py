@@ -14,6 +14,11 @@ def new_id() -> uuid.UUID:
     return uuid.UUID(int=uuid_utils.uuid7().int)
 
 
+def new_task_id() -> str:
+    """The same as text, for a task that is sent: its result will have it, too."""
+    return str(uuid_utils.uuid7())
+
+
 def own_id(task_id: str) -> uuid.UUID | None:
     """The UUIDv7 that `task_id` is, when we made it; else None."""
     try:

@@ -21,11 +21,14 @@ from reliable_tasks.errors import ArgumentError
 from reliable_tasks.worker.money import float_as_decimal
 
 _BUILTINS = (Decimal,)
+_AS_THEY_ARE = (str, int, bool, float, Decimal, type(None))
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def to_wire(value: Any) -> Any:
     """The value as plain containers of types that kombu's JSON keeps."""
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, Enum):
         return to_wire(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -47,6 +50,12 @@ class Arguments:
             self._types = typing.get_type_hints(function)
         except NameError:
             self._types = {}
+        kinds = {each.kind for each in self.signature.parameters.values()}
+        self._in_order = (
+            tuple(self.signature.parameters)
+            if kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+            else ()
+        )
         self._defaults: dict[str, Any] = {}
         for name, parameter in self.signature.parameters.items():
             if parameter.default is not inspect.Parameter.empty:
@@ -59,6 +68,10 @@ class Arguments:
         Raises:
             ArgumentError: when one is missing, unexpected or of another type; a float never becomes a Decimal.
         """
+        if not kwargs and len(args) == len(self._in_order):
+            return {
+                name: self._convert(name, value) for name, value in zip(self._in_order, args, strict=True)
+            }
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -87,6 +100,8 @@ class Arguments:
         return type(value) is type(default) and bool(value == default)
 
     def _convert(self, name: str, value: Any) -> Any:
+        if type(value) in _AS_THEY_ARE and type(value) is self._types.get(name):
+            return value
         wanted, parameter = self._types.get(name), self.signature.parameters[name]
         if wanted is None or parameter.kind in _REST or (value is None and parameter.default is None):
             return value

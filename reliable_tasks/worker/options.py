@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -128,6 +129,29 @@ class TaskOptions:
             ) from error
         return [name.split(".")[0].split("[")[0] for name in fields]
 
+    @cached_property
+    def _parts(self) -> list[tuple[str, str | None]] | None:
+        """Texts, each with the argument behind it; None when the key is not made of whole arguments as they are."""
+        parts = list(string.Formatter().parse(self.key))
+        if any(
+            how or conversion or not (name is None or name.isidentifier())
+            for _, name, how, conversion in parts
+        ):
+            return None
+        return [(text, name) for text, name, _, _ in parts]
+
+    def _of_texts(self, arguments: dict[str, Any]) -> str | None:
+        """The key when it is made of texts and whole numbers, as most are; else None."""
+        texts: list[str] = []
+        for text, name in self._parts or ((self.key, ""),):
+            texts.append(text)
+            if name is not None:
+                value = arguments.get(name)
+                if type(value) is not int and (type(value) is not str or not value):
+                    return None
+                texts.append(str(value))
+        return "".join(texts)
+
     def key_for(self, arguments: dict[str, Any]) -> str:
         """The idempotency key of a call.
 
@@ -135,7 +159,7 @@ class TaskOptions:
             ArgumentError: when what it is made of is missing or empty, or is not written the same way each time.
         """
         try:
-            key = _KEYS.vformat(self.key, (), arguments)
+            key = self._of_texts(arguments) or _KEYS.vformat(self.key, (), arguments)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             raise ArgumentError(
                 f"the key {self.key!r} needs the argument {error}", hint="pass it, or change the key"

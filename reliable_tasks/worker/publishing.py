@@ -28,6 +28,15 @@ Sink = Callable[[Message], None]
 
 _WINDOW = 500
 
+
+@dataclass(frozen=True)
+class Due:
+    """When a message may go: at a time, or so long after it was written; both None is at once."""
+
+    at: datetime | None = None
+    after: timedelta | None = None
+
+
 redirected: ContextVar[Sink | None] = ContextVar("reliable_tasks_sink", default=None)
 """Where this context's messages go instead: the outbox of a caller's transaction."""
 
@@ -106,7 +115,7 @@ class _NoConnection:
 class Sender:
     """Stands in for kombu's Producer: makes a Message of what Celery publishes and gives it to the right sink."""
 
-    def __init__(self, runtime: Runtime, due: "Due") -> None:
+    def __init__(self, runtime: Runtime, due: Due = Due()) -> None:
         self.connection = _NoConnection()
         self._runtime = runtime
         self._due = due
@@ -167,19 +176,12 @@ class Sender:
             delay=self._due.after,
             expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
-        self._refuse_oversize(message)
         self._refuse_too_late(message, sent_at)
-        _refuse_unreadable(message)
-        self._sink()(self._runtime.signer.sign(message, sent_at))
+        self.pass_on(ready_to_go(self._runtime, message, sent_at))
 
-    def _refuse_oversize(self, message: Message) -> None:
-        limit = self._runtime.settings.max_body_bytes
-        if len(message.body) > limit:
-            raise MessageTooLarge(
-                f"task {message.task_name} has a body of {len(message.body)} bytes, the limit is {limit}",
-                hint="store the data and send its key; or raise RELIABLE_TASKS_MAX_BODY_BYTES for all who send "
-                "and all who execute",
-            )
+    def pass_on(self, message: Message) -> None:
+        """Give a message to whoever takes what is sent here and now."""
+        self._sink()(message)
 
     def _refuse_too_late(self, message: Message, sent_at: datetime) -> None:
         retention = self._runtime.settings.key_retention_seconds
@@ -201,21 +203,36 @@ class Sender:
         return self._runtime.send_now_or_when_due if window is None else window.add
 
 
-def _refuse_unreadable(message: Message) -> None:
-    """What a worker would make a dead letter of is not sent: here somebody hears of it."""
+def ready_to_go(
+    runtime: Runtime, message: Message, sent_at: datetime, *, headers_known: bool = False
+) -> Message:
+    """The message as it goes its way: signed, when it is none of which a worker would make a dead letter.
+
+    Args:
+        headers_known: those of a message that has passed here, except for what cannot be wrong.
+
+    Raises:
+        MessageTooLarge, ArgumentError: when it is; here somebody hears of it.
+    """
+    limit = runtime.settings.max_body_bytes
+    if len(message.body) > limit:
+        raise MessageTooLarge(
+            f"task {message.task_name} has a body of {len(message.body)} bytes, the limit is {limit}",
+            hint="store the data and send its key; or raise RELIABLE_TASKS_MAX_BODY_BYTES for all who send "
+            "and all who execute",
+        )
     try:
-        check_headers(message.headers)
+        if not headers_known:
+            check_headers(message.headers)
         check_body(message.body)
     except Undecodable as why:
         raise ArgumentError(f"task {message.task_name} cannot be sent: {why.message}", hint=why.hint) from why
+    return runtime.signer.sign(message, sent_at)
 
 
-@dataclass(frozen=True)
-class Due:
-    """When a message may go: at a time, or so long after it was written; both None is at once."""
-
-    at: datetime | None = None
-    after: timedelta | None = None
+def is_collected() -> bool:
+    """Whether what is sent here waits for a transaction: that of a caller, or of the task that runs."""
+    return redirected.get() is not None or current_unit.get() is not None
 
 
 def due(eta: datetime | str | None, countdown: float | None) -> Due:

@@ -41,7 +41,7 @@ class Runtime:
         if message.due_at is None and message.delay is None:
             self.publisher.publish(message)
         else:
-            self._keep([message])
+            self.keep([message])
 
     def send_all(self, messages: Sequence[Message]) -> None:
         """The same for many, with pipelined confirms.
@@ -51,13 +51,14 @@ class Runtime:
         """
         later = [message for message in messages if message.due_at is not None or message.delay is not None]
         if later:
-            self._keep(later)
+            self.keep(later)
         at_once = [message for message in messages if message.due_at is None and message.delay is None]
         for outcome in self.publisher.publish_all(at_once) if at_once else ():
             if outcome is not None:
                 raise outcome
 
-    def _keep(self, messages: Sequence[Message]) -> None:
+    def keep(self, messages: Sequence[Message]) -> None:
+        """Write messages to the outbox, in a transaction of its own."""
         with begin(self.engine) as connection:
             outbox.add(connection, messages)
             if failpoints.ACTIVE:

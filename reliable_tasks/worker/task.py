@@ -8,7 +8,7 @@ from typing import Any
 from celery import Task
 
 from reliable_tasks.errors import TaskDeclarationError
-from reliable_tasks.store.identity import new_id
+from reliable_tasks.store.identity import new_task_id
 from reliable_tasks.worker.arguments import Arguments, to_wire
 from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.unit import current_unit
@@ -32,22 +32,29 @@ class ReliableTask(Task):
         Raises:
             ArgumentError: when they do not fit the function, or a float stands for money.
         """
-        if (
-            self.reliable_arguments is not None
-            and self.reliable_options is not None
-            and not self._partial(options)
-        ):
-            bound = self.reliable_arguments.bind(args or (), kwargs or {})
-            self.reliable_options.key_for(bound)
-        send = functools.partial(
-            super().apply_async, to_wire(list(args or ())), to_wire(dict(kwargs or {})), **options
-        )
+        args, kwargs = self.for_sending(args, kwargs, partial=self._partial(options))
+        send = functools.partial(super().apply_async, args, kwargs, **options)
         unit = current_unit.get()
         if unit is None or not self.app.conf.task_always_eager:
             return send()
-        task_id = options.get("task_id") or str(new_id())
+        task_id = options.get("task_id") or new_task_id()
         unit.after_commit.append(functools.partial(send, task_id=task_id))
         return self.AsyncResult(task_id)
+
+    def for_sending(
+        self, args: Any, kwargs: Any, *, partial: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments as they travel; those of an idempotent task are checked.
+
+        Args:
+            partial: others will come with them, so that they need not be all.
+
+        Raises:
+            ArgumentError: when they do not fit the function, or a float stands for money.
+        """
+        if self.reliable_arguments is not None and self.reliable_options is not None and not partial:
+            self.reliable_options.key_for(self.reliable_arguments.bind(args or (), kwargs or {}))
+        return to_wire(list(args or ())), to_wire(dict(kwargs or {}))
 
     def signature_from_request(
         self,

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-import amqp
+from amqp.spec import Basic
 
-from reliable_tasks.broker.publisher import Publisher, _refused, _unknown
-from reliable_tasks.broker.wire import as_amqp
+from reliable_tasks.broker import wire
+from reliable_tasks.broker.publisher import Publisher, _refused
 from reliable_tasks.errors import PublishUnconfirmed
 from reliable_tasks.services.relay import WINDOW, Relay
 from reliable_tasks.store import attempts, claims, clock, outbox, results
@@ -87,36 +87,28 @@ def relay_deletes_before_the_confirm() -> None:
 
 def not_mandatory() -> None:
     """A message that reaches no queue is confirmed, and gone."""
-    connect = Publisher._connect
-
-    def connect_and_forget(self: Any) -> None:
-        connect(self)
-        publish = self._channel.basic_publish
-        self._channel.basic_publish = lambda *args, **kwargs: publish(*args, **{**kwargs, "mandatory": False})
-
-    Publisher._connect = connect_and_forget  # type: ignore[method-assign]
+    wire.MANDATORY = 0
 
 
 def any_confirm() -> None:
     """py-amqp's own way: whatever ack comes next is the confirm of this message, and a channel is kept after doubt."""
 
     def publish_all(self: Any, messages: Any) -> list[Any]:
-        if self._channel is None:
-            self._connect()
-        return [publish(self, message) for message in messages]
+        self._line = self._line or self._new_line()
+        return [publish(self, self._line, message) for message in messages]
 
-    def publish(self: Any, message: Any) -> Any:
-        route = self._route(message, self._capabilities)
+    def publish(self: Any, line: Any, message: Any) -> Any:
+        answers: list[Any] = []
+        line.write(line.wire.published(message, self._route(message, line.capabilities)))
         try:
-            self._channel.basic_publish_confirm(
-                as_amqp(message, route), route.exchange, route.routing_key, mandatory=True,
-                confirm_timeout=self._deadline_seconds,
-            )  # fmt: skip
-        except amqp.exceptions.MessageNacked as error:
-            return _refused(message, error)
-        except TimeoutError:
-            return PublishUnconfirmed(_unknown(message))
-        return None
+            line._connection.channels[line.wire._channel_id].wait(
+                [Basic.Ack, Basic.Nack],
+                callback=lambda method, *_rest: answers.append(method),
+                timeout=self._deadline_seconds,
+            )
+        except TimeoutError as error:
+            return PublishUnconfirmed(str(error))
+        return None if answers == [Basic.Ack] else _refused(message, ValueError("nacked"))
 
     Publisher.publish_all = publish_all  # type: ignore[method-assign]
 
