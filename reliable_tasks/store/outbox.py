@@ -1,16 +1,38 @@
 """The outbox: every message that is to be sent later or together with a commit, with the time it is due."""
 
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Interval,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.storable import storable_json
 from reliable_tasks.store.tables import outbox
 
+Position = tuple[datetime, int]
+"""A message's place in the order in which messages are sent: when it is due, and its row's id."""
+
 _now = func.clock_timestamp()
+_begun = func.statement_timestamp()
+"""The same for a query, which would otherwise ask the clock at each row, and so go through all that are not due yet."""
+
+_REMOVE = delete(outbox).where(outbox.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
 _LATER = insert(outbox).values(due_at=_now + bindparam("delay", type_=Interval()))
 
 
@@ -48,16 +70,25 @@ def add(connection: Connection, messages: Iterable[Message]) -> None:
             connection.execute(_LATER, {**row_of(message), "delay": message.delay})
 
 
-def due(connection: Connection, limit: int) -> list[tuple[int, Message]]:
-    """The oldest due messages with their row ids."""
-    query = select(outbox).where(outbox.c.due_at <= _now).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
-    return [(row["id"], message_of(row)) for row in connection.execute(query).mappings()]
+def due(connection: Connection, limit: int, after: Position | None = None) -> list[tuple[int, Message]]:
+    """The oldest due messages with their row ids.
+
+    Args:
+        after: only those behind this one. Rows that are deleted cost time until Postgres may remove them, which the
+            oldest transaction of the whole server delays: who has just been there needs not step over them again.
+    """
+    query = (
+        select(outbox).where(outbox.c.due_at <= _begun).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
+    )
+    if after is not None:
+        query = query.where(tuple_(outbox.c.due_at, outbox.c.id) > tuple_(*map(literal, after)))
+    return [(row.id, _message(row)) for row in connection.execute(query)]
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:
     """Delete rows whose messages the broker has confirmed."""
     if ids:
-        connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+        connection.execute(_REMOVE, {"ids": list(ids)})
 
 
 def put_off(connection: Connection, row_id: int, error: str) -> None:
@@ -84,18 +115,22 @@ def waiting(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
 
 
-def message_of(row: Any) -> Message:
+def message_of(row: Mapping[str, Any]) -> Message:
     """The message that a row holds."""
+    return _message(SimpleNamespace(**row))
+
+
+def _message(row: Any) -> Message:
     return Message(
-        task_id=row["task_id"],
-        task_name=row["task_name"],
-        exchange=row["exchange"],
-        routing_key=row["routing_key"],
-        queue=row["queue"],
-        body=bytes(row["body"]),
-        headers=dict(row["headers"]),
-        properties=dict(row["properties"]),
-        priority=row["priority"],
-        due_at=row["due_at"],
-        expires_at=row["expires_at"],
+        task_id=row.task_id,
+        task_name=row.task_name,
+        exchange=row.exchange,
+        routing_key=row.routing_key,
+        queue=row.queue,
+        body=bytes(row.body),
+        headers=row.headers,
+        properties=row.properties,
+        priority=row.priority,
+        due_at=row.due_at,
+        expires_at=row.expires_at,
     )

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy import text
 
 from reliable_tasks.dev import Stack
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.services.relay import Relay
+from reliable_tasks.services.relay import WINDOW, Relay
 from reliable_tasks.settings import Settings
 from reliable_tasks.store import outbox
 from reliable_tasks.store.engine import begin
@@ -59,6 +60,12 @@ def taken(channel: Any, queue: str = "default") -> list[str]:
             return found
         found.append(str(properties.message_id))
 
+
+MANY = """
+INSERT INTO reliable_tasks.outbox (task_id, task_name, exchange, routing_key, queue, body, headers, properties, due_at)
+SELECT :name || number, 'pay', '', '', 'default', '[]', '{}', '{}', clock_timestamp() + :due
+  FROM generate_series(1, 20000) number
+"""
 
 BAD = {
     "priority": {"priority": 9},
@@ -152,3 +159,60 @@ def test_nothing_is_sent_for_a_transaction_that_a_failover_may_undo(
             assert relayed.result(30) == 1
     assert taken(channel) == ["undone"]
     deaf.dispose()
+
+
+def test_what_is_committed_late_and_due_earlier_is_not_forgotten(
+    engine: Any, relay: Relay, channel: Any
+) -> None:
+    with engine.connect() as slow, slow.begin():
+        outbox.add(slow, [message("early")])
+        write(engine, *(message(f"m{number}") for number in range(3)))
+        assert relay.run_once() == 3
+    wait_until(relay.run_once, "it is sent as well")
+    assert taken(channel) == ["m0", "m1", "m2", "early"]
+
+
+def test_one_pass_reads_several_windows_and_keeps_the_order(engine: Any, relay: Relay, channel: Any) -> None:
+    count = 2 * WINDOW + 7
+    for begun in range(0, count, 100):
+        write(engine, *(message(f"m{number}") for number in range(begun, min(begun + 100, count))))
+    assert relay.run_once() == count
+    assert waiting(engine) == []
+    found = []
+    for method, properties, _ in channel.consume("default", auto_ack=True, inactivity_timeout=2):
+        if method is None:
+            break
+        found.append(properties.message_id)
+    assert found == [f"m{number}" for number in range(count)]
+
+
+def test_only_what_is_due_is_gone_through(engine: Any, relay: Relay) -> None:
+    """Neither what is due later, nor what is deleted while an old transaction keeps Postgres from removing it."""
+    asked: list[str] = []
+
+    def note(_connection: Any, cursor: Any, *_rest: Any) -> None:
+        asked.append(cursor.query.decode())
+
+    with engine.connect() as old, old.begin():
+        old.execute(text("SELECT txid_current()"))
+        with begin(engine) as connection:
+            connection.execute(text(MANY), {"name": "later", "due": timedelta(days=1)})
+            connection.execute(text(MANY), {"name": "gone", "due": timedelta(0)})
+            connection.execute(text("DELETE FROM reliable_tasks.outbox WHERE task_id LIKE 'gone%'"))
+        write(engine, message("now"))
+        assert relay.run_once() == 1
+        write(engine, message("next"))
+        relay._whole_again_at = monotonic() + 3600
+        sqlalchemy.event.listen(engine, "after_cursor_execute", note)
+        try:
+            assert relay.run_once() == 1
+        finally:
+            sqlalchemy.event.remove(engine, "after_cursor_execute", note)
+        (query,) = [one for one in asked if "FROM reliable_tasks.outbox" in one and one.startswith("SELECT")]
+        with begin(engine) as connection:
+            explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"
+            (plan,) = connection.exec_driver_sql(explained.replace("%", "%%")).scalar_one()
+    scan = plan["Plan"]["Plans"][0]
+    assert scan["Index Name"] == "ix_outbox_due_at"
+    assert scan.get("Rows Removed by Filter", 0) == 0
+    assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 50
