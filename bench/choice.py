@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from bench.entries import CHORDS, Chord, Entry, PublishMany, Raw, Whole
+from bench.entries import BULK, CHORDS, Bulk, Chord, Entry, Raw, Whole
 from bench.measuring import Sizes
 from bench.raw import ONE_TRANSACTION, PIPELINED, measures
 from bench.system import System
@@ -12,7 +12,7 @@ from bench.systems.ours import Ours
 
 QUICK_PEERS = ("celery-stock", "celery-noresult", "dramatiq", "celery-transfer")
 QUICK_RAW = (ONE_TRANSACTION.format(2),)
-BULK = 20_000
+BULK_TASKS = 20_000
 CORES = 2
 """All are run on as many; other numbers of workers are a growth curve."""
 
@@ -31,9 +31,12 @@ def entries_of(kind: str, sizes: Sizes, only: str = "") -> list[Entry]:
     if kind == "quick":
         peers = [find(name) for name in QUICK_PEERS]
     raw = tuple(measures()) if kind == "full" else QUICK_RAW
-    if kind == "quick" and ours_missing.publish_many() is None:
+    if kind == "quick":
         raw += (PIPELINED,)
-    extra: list[Entry] = [*(Chord(name, sizes.chord) for name in CHORDS), PublishMany(BULK)]
+    extra: list[Entry] = [
+        *(Chord(name, sizes.chord) for name in CHORDS),
+        *(Bulk(name, BULK_TASKS) for name in BULK),
+    ]
     return [*(Whole(one, sizes) for one in _by_turns(peers, ours)), *map(Raw, raw), *extra]
 
 

@@ -13,7 +13,10 @@ from bench.systems import find, ours_missing
 from bench.workers import running
 
 CHORDS = {"celery-stock-chord": "celery-stock", "ours-chord": "ours-none-prefork2"}
-PUBLISH_MANY = "ours-publish-many"
+PUBLISH_MANY, RELAY = "ours-publish-many", "ours-relay"
+BULK = {PUBLISH_MANY: "publish_many", RELAY: "relay"}
+"""What the producer of each does."""
+
 RAW_SECONDS = 180
 
 
@@ -67,20 +70,17 @@ class Chord(Entry):
         return {"system": self.name, "tasks": self._tasks, "chord_seconds": round(seconds, 3)}
 
 
-class PublishMany(Entry):
-    """Our bulk publishing, into a queue that nobody reads."""
+class Bulk(Entry):
+    """Our bulk publishing, or our relay, into a queue that nobody reads."""
 
-    def __init__(self, tasks: int) -> None:
-        super().__init__(PUBLISH_MANY)
+    def __init__(self, name: str, tasks: int) -> None:
+        super().__init__(name)
         self._system, self._tasks = find("ours-none-prefork2"), tasks
-
-    def unavailable(self) -> str | None:
-        return ours_missing.publish_many()
 
     def run(self, last: Record | None) -> Record:
         try:
             self._system.reset()
-            seconds = produce(self._system, "publish_many", 0, self._tasks)
+            seconds = produce(self._system, BULK[self.name], 0, self._tasks)
         finally:
             clean.drop_database(self._system.database)
         return {"system": self.name, "tasks": self._tasks, "publish_rate": round(self._tasks / seconds, 1)}

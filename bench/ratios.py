@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.entries import PUBLISH_MANY
+from bench.entries import PUBLISH_MANY, RELAY
 from bench.measuring import Record
 from bench.raw import ONE_TRANSACTION, PIPELINED
 from bench.systems import ours, ours_missing
@@ -47,12 +47,12 @@ BESIDE = {
     "drain_external_vs_stock": Ratio("celery-stock", task="work_external"),
     "drain_vs_taskiq": Ratio("taskiq", task="work_none"),
     "memory_vs_stock": Ratio("celery-stock", "pss_mib", ours="ours-none-prefork2"),
+    "relay_vs_delay": Ratio("celery-stock", "publish_rate", ours=RELAY),
     "publish_many_vs_raw": Ratio(PIPELINED, "publish_rate", ours=PUBLISH_MANY, their_field="rate"),
 }
 """Printed beside them."""
 
 _MISSING = {
-    PUBLISH_MANY: ours_missing.publish_many,
     "ours-chord": ours_missing.chord_by_counter,
     "transfer_batched": ours_missing.batch,
 }

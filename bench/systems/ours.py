@@ -151,7 +151,7 @@ class Ours(System):
         return timed_calls(lambda serial: send(serial).get(timeout=60), first, count)
 
     def publish_many(self, first: int, count: int) -> float:
-        """In bulk, when the application can."""
+        """In bulk."""
         from bench.systems import ours_app
 
         task = getattr(ours_app, self.task)
@@ -159,6 +159,28 @@ class Ours(System):
         self._sender()(first + count)  # the connection is up before the clock runs
         start = perf_counter()
         ours_app.app.publish_many(signatures)
+        return perf_counter() - start
+
+    def relay(self, first: int, count: int) -> float:
+        """Seconds that a relay takes for an outbox of so many messages."""
+        from reliable_tasks.services.relay import Relay
+        from reliable_tasks.store import outbox
+        from reliable_tasks.store.engine import begin
+        from reliable_tasks.worker.publishing import redirect
+
+        send, runtime = self._sender(), _application().runtime
+        for begun in range(first, first + count, WINDOW):
+            window: list[Any] = []
+            with redirect(window.append):
+                for serial in range(begun, min(begun + WINDOW, first + count)):
+                    send(serial)
+            with begin(runtime.engine) as connection:
+                outbox.add(connection, window)
+        send(first + count)  # the connection is up before the clock runs
+        relay, relayed = Relay(runtime.engine, runtime.publisher), 0
+        start = perf_counter()
+        while relayed < count:
+            relayed += relay.run_once()
         return perf_counter() - start
 
     def chord(self, first: int, count: int) -> float:

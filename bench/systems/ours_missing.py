@@ -21,13 +21,6 @@ def batch() -> str | None:
     return "`idempotent_task` has no batch= yet: each database-effect task commits by itself"
 
 
-def publish_many() -> str | None:
-    """Of bulk publishing."""
-    from reliable_tasks.app import ReliableCelery
-
-    return None if hasattr(ReliableCelery, "publish_many") else "the application has no publish_many yet"
-
-
 def chord_by_counter() -> str | None:
     """Of chords that complete without a task that polls."""
     from celery.backends.base import BaseBackend
