@@ -157,7 +157,6 @@ def _history(pid: int) -> History:
 def _begin(ctx: TaskContext, lease_until: float | None = None) -> None:
     _history(os.getpid()).say(
         "begin",
-        durable=False,
         id=ctx.task_id,
         key=ctx.idempotency_key,
         fence=ctx.fence,

@@ -61,4 +61,4 @@ class Watch:
                     row = connection.execute(query).mappings().one()
             except SQLAlchemyError:
                 continue  # the database is away: that is a fault, and not ours to judge
-            self._history.say("snapshot", durable=False, **{name: int(value) for name, value in row.items()})
+            self._history.say("snapshot", **{name: int(value) for name, value in row.items()})
