@@ -28,6 +28,7 @@ from reliable_tasks.worker.bulk import publish_many
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.chording import FINISH, finish_chord
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
+from reliable_tasks.worker.prefetch import MULTIPLIER
 from reliable_tasks.worker.publishing import Sender, due, redirect, together
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
@@ -111,7 +112,7 @@ class ReliableCelery(Celery):
             or (remote_control and settings.env != "production"),
             "worker_send_task_events": False,
             "worker_cancel_long_running_tasks_on_connection_loss": False,
-            "worker_prefetch_multiplier": 4,
+            "worker_prefetch_multiplier": MULTIPLIER,
             "enable_utc": True,
             "timezone": "UTC",
         }

@@ -39,7 +39,7 @@ class Workers:
 
     def commands(self) -> list[list[str]]:
         """What a user types."""
-        celery = ("celery", "-A", APPLICATION, "worker", "-l", "WARNING", "-Q", "bench")
+        celery = ("celery", "-A", APPLICATION, "worker", "-l", "WARNING", "-Q", "bench,pure")
         match self.kind:
             case "prefork":
                 return [script(*celery, "-n", "bench@%h", "-P", "prefork", "-c", str(self.count))]
@@ -47,7 +47,7 @@ class Workers:
                 return [script(*celery, "-n", f"bench{n}@%h", "-P", "solo") for n in range(self.count)]
             case _:
                 program = ("reliable-tasks", "worker", "-A", f"{APPLICATION}:app", "--processes")
-                return [script(*program, str(self.count), "-l", "WARNING", "-Q", "bench")]
+                return [script(*program, str(self.count), "-l", "WARNING", "-Q", "bench,pure")]
 
 
 WORKERS = tuple(Workers(kind, count) for kind in ("prefork", "solo", "processes") for count in (2, 1, 4, 8))

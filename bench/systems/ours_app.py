@@ -15,7 +15,7 @@ _UPDATE = text("UPDATE accounts SET balance = balance + :change WHERE id = :acco
 _LEDGER = text("INSERT INTO ledger (key, source, target, amount) VALUES (:key, :source, :target, :amount)")
 
 
-@app.idempotent_task(key="none:{serial}", effects="none", queue="bench")
+@app.idempotent_task(key="none:{serial}", effects="none", queue="pure")
 def work_none(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
     """The small task, as a pure function."""
     return {"account": account, "amount": amount, "ok": True}

@@ -10,24 +10,29 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import msgspec
-from kombu.utils.json import dumps
+from kombu.utils.json import JSONEncoder
 
 from reliable_tasks.errors import ArgumentError
 from reliable_tasks.worker.money import float_as_decimal
 
 _BUILTINS = (Decimal,)
-_AS_THEY_ARE = (str, int, bool, float, Decimal, type(None))
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_ATOMS = frozenset({str, int, bool, float, type(None), bytes, Decimal, date, datetime, UUID})
+"""Of exactly these types nothing has to be taken apart."""
+
+_SORTED = JSONEncoder(sort_keys=True)
 
 
 def to_wire(value: Any) -> Any:
     """The value as plain containers of types that kombu's JSON keeps."""
-    if type(value) in _AS_THEY_ARE:
+    if type(value) in _ATOMS:
         return value
     if isinstance(value, Enum):
         return to_wire(value.value)
@@ -50,12 +55,12 @@ class Arguments:
             self._types = typing.get_type_hints(function)
         except NameError:
             self._types = {}
-        kinds = {each.kind for each in self.signature.parameters.values()}
-        self._in_order = (
-            tuple(self.signature.parameters)
-            if kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-            else ()
+        self.only_names = all(
+            parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            for parameter in self.signature.parameters.values()
         )
+        """Whether each can be given by its name."""
+        self._names = tuple(self.signature.parameters)
         self._defaults: dict[str, Any] = {}
         for name, parameter in self.signature.parameters.items():
             if parameter.default is not inspect.Parameter.empty:
@@ -68,18 +73,26 @@ class Arguments:
         Raises:
             ArgumentError: when one is missing, unexpected or of another type; a float never becomes a Decimal.
         """
-        if not kwargs and len(args) == len(self._in_order):
-            return {
-                name: self._convert(name, value) for name, value in zip(self._in_order, args, strict=True)
-            }
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise ArgumentError(
-                f"the arguments do not fit: {error}", hint=f"it takes {self.signature}"
-            ) from error
-        bound.apply_defaults()
-        return {name: self._convert(name, value) for name, value in bound.arguments.items()}
+        given = self._each_by_name(args, kwargs)
+        if given is None:
+            try:
+                bound = self.signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ArgumentError(
+                    f"the arguments do not fit: {error}", hint=f"it takes {self.signature}"
+                ) from error
+            bound.apply_defaults()
+            given = bound.arguments
+        return {name: self._convert(name, value) for name, value in given.items()}
+
+    def _each_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What `signature.bind` would find where every argument is given; None where it is to look."""
+        if not self.only_names or len(args) + len(kwargs) != len(self._names):
+            return None
+        rest = self._names[len(args) :]
+        if any(name not in kwargs for name in rest):
+            return None
+        return {**dict(zip(self._names, args, strict=False)), **{name: kwargs[name] for name in rest}}
 
     def told(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments that are not what they are by default.
@@ -92,17 +105,16 @@ class Arguments:
         }
 
     def _goes_without_saying(self, name: str, value: Any) -> bool:
-        if self.signature.parameters[name].kind in _REST:
-            return not value
         if name not in self._defaults:
-            return False
+            return self.signature.parameters[name].kind in _REST and not value
         default = self._defaults[name]
         return type(value) is type(default) and bool(value == default)
 
     def _convert(self, name: str, value: Any) -> Any:
-        if type(value) in _AS_THEY_ARE and type(value) is self._types.get(name):
+        wanted = self._types.get(name)
+        if type(value) is wanted and wanted in _ATOMS:
             return value
-        wanted, parameter = self._types.get(name), self.signature.parameters[name]
+        parameter = self.signature.parameters[name]
         if wanted is None or parameter.kind in _REST or (value is None and parameter.default is None):
             return value
         found = float_as_decimal(value, wanted)
@@ -135,7 +147,7 @@ def _instance(value: Any, wanted: Any) -> bool:
 
 def fingerprint(task_name: str, arguments: Mapping[str, Any]) -> bytes:
     """SHA-256 over task name and arguments in a canonical form: sorted keys, Decimals by value as text."""
-    canonical = dumps([task_name, _canonical(to_wire(dict(arguments)))], sort_keys=True)
+    canonical = _SORTED.encode([task_name, _canonical(to_wire(dict(arguments)))])
     return hashlib.sha256(canonical.encode()).digest()
 
 

@@ -63,9 +63,7 @@ def _brackets(body: bytes) -> int:
 def _parsed(body: bytes) -> Any:
     if _brackets(body) > DEEPEST and is_deeper(json.loads(body.decode()), DEEPEST):
         raise Undecodable(f"the body has more than {DEEPEST} lists in each other", hint="send less structure")
-    found = json.loads(
-        body.decode(), object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
-    )
+    found = _DECODER.decode(body.decode())
     if _MAYBE_SURROGATE.search(body):
         json.dumps(found, ensure_ascii=False, default=str).encode()  # raises at a lone one
     return found
@@ -88,6 +86,9 @@ def _no_number(text: str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     return value if abs(value) != float("inf") else _no_number(text[:40])
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
 
 
 def _what_follows(embed: Any) -> dict[str, Any]:

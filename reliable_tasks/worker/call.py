@@ -133,7 +133,8 @@ def verify(runtime: Runtime, delivery: Delivery) -> None:
         Undecodable: when it is compressed, or its content type is not JSON: no other decoder is safe to run on
             foreign bytes.
     """
-    runtime.signer.verify(delivery.message(), delivery.came_by)
+    if runtime.signer.on:
+        runtime.signer.verify(delivery.message(), delivery.came_by)
     limit = runtime.settings.max_body_bytes
     if len(delivery.body) > limit:
         raise Oversize(

@@ -1,16 +1,19 @@
 """Celery's consumer without what declares anything, and with a check that everything it needs is there."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 
 from reliable_tasks.broker.connection import broker_version, connected
+from reliable_tasks.broker.deliveries import Delivery
 from reliable_tasks.broker.passive import missing_queues
 from reliable_tasks.errors import MigrationMissing, ReliableTasksError, TopologyDrift, Undecodable
 from reliable_tasks.model.capabilities import Capabilities
 from reliable_tasks.model.headers import check_headers, deaths_can_be_counted
 from reliable_tasks.store import migrations
+from reliable_tasks.worker.prefetch import widen
 from reliable_tasks.worker.queues import chosen_levels, consume
 from reliable_tasks.worker.reading import read_at_once
 from reliable_tasks.worker.receiving import receive_as_sent
@@ -34,6 +37,9 @@ class ReliableConsumer(Consumer):
 
     together: Together | None = None
     """Of the present connection; None for a pool whose answers come from other threads."""
+
+    taking: dict[str, Callable[[Any, Any], bool]]
+    """By the names of the tasks whose deliveries may go together: what takes one, if that is usual."""
 
     class Blueprint(Consumer.Blueprint):
         default_steps: ClassVar[list[str]] = [
@@ -60,11 +66,26 @@ class ReliableConsumer(Consumer):
         receive_as_sent(connection)
         if self.together is not None:
             self.together.forget()
-        self.together = None
+        self.together, self.taking = None, {}
         if self.hub is not None and can_go_together(self.controller):
             self.together = Together(self.pool, self.hub, self.connection_errors)
-            read_at_once(connection, self.together.send)
+            read_at_once(connection, self.hub, self._take, self.together.send)
         return connection
+
+    def _take(self, wire: Any, delivery: Delivery) -> bool:
+        """Take a delivery that was read without kombu; False when it is not usual."""
+        name, channel = delivery.headers.get("task"), wire.channels.get(delivery.number)
+        take = self.taking.get(name) if isinstance(name, str) else None
+        if take is None or delivery.delivery_info["consumer_tag"] not in getattr(channel, "callbacks", ()):
+            return False
+        try:
+            check_headers(delivery.headers)
+        except Undecodable:
+            return False
+        if not take(delivery, channel):
+            return False
+        channel.delivered(delivery.delivery_tag)
+        return True
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """As Celery's; but a message whose headers are not those of a task (protocol 2) goes no further.
@@ -84,8 +105,9 @@ class ReliableConsumer(Consumer):
         return on_message
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """As Celery's, and look twice a second whether a signal has said to stop."""
+        """As Celery's; hold more of some queues, and look twice a second whether a signal has said to stop."""
         super().register_with_event_loop(hub)
+        widen(self)
         # a signal does not end the wait for events: an idle worker would outlast the ten seconds of `docker stop`
         hub.call_repeatedly(_LOOK_SECONDS, lambda: None)
 

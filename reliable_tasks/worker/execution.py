@@ -2,13 +2,14 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from celery._state import _task_stack
 from celery.app.task import Context
 from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from reliable_tasks import failpoints
 from reliable_tasks.errors import UncertainEffect
@@ -181,18 +182,15 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
     started_at = now()
     unit_token = current_unit.set(execution.unit)
     execution_token = current_execution.set(execution)
+    logged = bind_contextvars(task_id=call.task_id, idempotency_key=call.key, attempt=execution.owned.attempt)
     try:
-        with bound_contextvars(
-            task_id=call.task_id, idempotency_key=call.key, attempt=execution.owned.attempt
-        ):
-            value, info, _seconds, _text = _traced(call, execution, request)
-            if execution.returned is not None and info is not None and info.state == "FAILURE":
-                _fail_after_all(call, execution, info.retval, getattr(value, "traceback", None))
-            elif (
-                info is not None and info.state == "IGNORED" and ignored(call, execution) is TaskState.FAILED
-            ):
-                _undo(execution)
+        value, info, _seconds, _text = _traced(call, execution, request)
+        if execution.returned is not None and info is not None and info.state == "FAILURE":
+            _fail_after_all(call, execution, info.retval, getattr(value, "traceback", None))
+        elif info is not None and info.state == "IGNORED" and ignored(call, execution) is TaskState.FAILED:
+            _undo(execution)
     finally:
+        reset_contextvars(**logged)
         current_execution.reset(execution_token)
         current_unit.reset(unit_token)
     outcome = Outcome(unit=execution.unit)
@@ -201,11 +199,23 @@ def _outcome(call: Call, execution: Execution) -> Outcome:
     return outcome
 
 
+class _Request(Context):
+    """As Celery's; what headers it has beyond Celery's own is looked for when somebody asks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.update(*args, **kwargs)
+
+    @cached_property
+    def headers(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._get_custom_headers(vars(self))
+        return found
+
+
 def _traced(call: Call, execution: Execution, request: dict[str, Any]) -> Any:
     """What Celery's tracer makes of it; nobody is missing it where nobody looks and nothing follows."""
     if execution.stored is _NOTHING and is_plain(call):
         _task_stack.push(call.task)
-        call.task.request_stack.push(Context(request, called_directly=False))
+        call.task.request_stack.push(_Request(request, called_directly=False))
         try:
             if execution.run_plainly(call.task):
                 return None, None, None, None

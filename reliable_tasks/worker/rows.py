@@ -5,7 +5,7 @@ import traceback as tracebacks
 from datetime import datetime
 from typing import Any
 
-from kombu.utils.json import dumps
+from kombu.utils.json import JSONEncoder
 
 from reliable_tasks.model.envelope import CORRELATION_ID, ENQUEUED_AT, replay_number
 from reliable_tasks.model.headers import moment
@@ -13,17 +13,23 @@ from reliable_tasks.model.storable import storable, storable_json
 from reliable_tasks.store.clock import record_time
 from reliable_tasks.worker.arguments import to_wire
 
+_ENCODER = JSONEncoder()
+_AS_IT_IS = frozenset({str, int, bool, type(None)})
+"""What a reader of JSON finds as it was written."""
+
 NO_FAILURE = dict.fromkeys(("exception_type", "exception_message", "traceback"))
 """Clears what an attempt before has left."""
 
 
 def encoded(value: Any) -> bytes:
     """A result as JSON bytes that keep Decimal, date, datetime and UUID."""
-    return str(dumps(to_wire(value))).encode()
+    return _ENCODER.encode(to_wire(value)).encode()
 
 
 def readable(value: Any) -> Any:
     """Arguments as plain JSON for people and SQL: money and times as text."""
+    if type(value) is list and _AS_IT_IS.issuperset(map(type, value)):
+        return storable_json(value)
     return storable_json(json.loads(json.dumps(to_wire(value), default=str)))
 
 

@@ -18,24 +18,37 @@ def _queue_of(message: Any, consumer: Any) -> str | None:
     return next((name for name, one in consumer.task_consumer._active_tags.items() if one == tag), None)
 
 
+def _taker(task: Any, consumer: Any) -> Any:
+    """What takes a usual delivery of this task to go together with others; it says whether it did."""
+    together = consumer.together if can_be_usual(task) else None
+
+    def take(message: Any, channel: Any) -> bool:
+        """Whether this delivery goes together with others; then it is on its way."""
+        if (
+            together is None
+            or (consumer.task_buckets[task.name] and not consumer.disable_rate_limits)
+            or signals.task_received.receivers
+            or (consumer.event_dispatcher and consumer.event_dispatcher.enabled)
+            or not is_usual(message.headers, message.delivery_info)
+            or message.headers["id"] in consumer.controller.state.revoked
+        ):
+            return False
+        together.add(received(message, channel, _queue_of(message, consumer), consumer.hostname))
+        return True
+
+    if together is not None:
+        consumer.taking[task.name] = take
+    return take
+
+
 def reliable(task: Any, app: Any, consumer: Any) -> Any:
     """The strategy of all our tasks. The body is not decoded here: the pool process verifies it first."""
     make_request = request_class(task, consumer.pool, trace)
-    revoked = consumer.controller.state.revoked
-    buckets = consumer.task_buckets
-    together = consumer.together if can_be_usual(task) else None
+    revoked, buckets = consumer.controller.state.revoked, consumer.task_buckets
+    take = _taker(task, consumer)
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **_unused: Any) -> None:
-        bucket = None if consumer.disable_rate_limits else buckets[task.name]
-        if (
-            together is not None
-            and not bucket
-            and not signals.task_received.receivers
-            and not (consumer.event_dispatcher and consumer.event_dispatcher.enabled)
-            and is_usual(message.headers, message.delivery_info)
-            and message.headers["id"] not in revoked
-        ):
-            together.add(received(message, _queue_of(message, consumer), consumer.hostname, ack, reject))
+        if take(message, message.channel):
             return
         try:
             request = make_request(
@@ -59,6 +72,7 @@ def reliable(task: Any, app: Any, consumer: Any) -> Any:
         signals.task_received.send(sender=consumer, request=request)
         if task.send_events and consumer.event_dispatcher and consumer.event_dispatcher.enabled:
             consumer.event_dispatcher.send("task-received", uuid=request.id, name=request.name)
+        bucket = None if consumer.disable_rate_limits else buckets[task.name]
         if bucket:
             consumer._limit_task(request, bucket, 1)
             return

@@ -94,8 +94,11 @@ class IdempotentTask(ReliableTask):
 
     def call_function(self, context: Any, arguments: dict[str, Any]) -> Any:
         """The user's function with its context and its arguments by name."""
-        bound = inspect.BoundArguments(self.reliable_arguments.signature, dict(arguments))  # type: ignore[union-attr]  # only such tasks get here
+        known: Any = self.reliable_arguments
         head = (self, context) if self.reliable_bind else (context,)
+        if known.only_names:
+            return self.reliable_function(*head, **arguments)
+        bound = inspect.BoundArguments(known.signature, dict(arguments))
         return self.reliable_function(*head, *bound.args, **bound.kwargs)
 
 

@@ -5,7 +5,7 @@ waits for nobody, and the more there is to do the more tasks share a commit.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
@@ -26,19 +26,18 @@ MOST_ALONE = 128
 
 
 class Received(NamedTuple):
-    """A delivery, and how its broker is told what became of it."""
+    """A delivery: what `worker.trace.trace` is called with, and where its broker is told what became of it."""
 
-    message: Any
+    channel: Any
+    tag: int
     arguments: tuple[Any, ...]
-    on_ack: Callable[..., Any]
-    on_reject: Callable[..., Any]
 
 
-def received(message: Any, queue: str | None, hostname: str, on_ack: Any, on_reject: Any) -> Received:
-    """A delivery with what `worker.trace.trace` is called with, as a request makes it of other messages."""
-    info, properties = message.delivery_info, message.properties
+def received(message: Any, channel: Any, queue: str | None, hostname: str) -> Received:
+    """A message, kombu's or one that was read without it, as a request gives it to the pool."""
+    headers, info, properties = message.headers, message.delivery_info, message.properties
     request = {
-        **message.headers,
+        **headers,
         "properties": properties,
         "reply_to": properties.get("reply_to"),
         "correlation_id": properties.get("correlation_id"),
@@ -52,16 +51,16 @@ def received(message: Any, queue: str | None, hostname: str, on_ack: Any, on_rej
         "rt_queue": queue,
     }
     arguments = (
-        message.headers["task"],
-        message.headers["id"],
+        headers["task"],
+        headers["id"],
         request,
         bytes(message.body),
         message.content_type,
         message.content_encoding,
-        message.headers,
+        headers,
         properties.get("priority"),
     )
-    return Received(message, arguments, on_ack, on_reject)
+    return Received(channel, message.delivery_tag, arguments)
 
 
 def can_go_together(worker: Any) -> bool:
@@ -132,18 +131,27 @@ class Together:
         self._under_way -= 1
         if failpoints.ACTIVE:
             failpoints.reach(
-                "worker.parent_before_settle", getattr(chosen[0].message.channel.connection, "sock", None)
+                "worker.parent_before_settle", getattr(chosen[0].channel.connection, "sock", None)
             )
         if isinstance(answer, ExceptionInfo):
             logger.warning("%d tasks lost their process: they will be delivered again", len(chosen))
             answer = [Settlement.REQUEUE] * len(chosen)
-        for one, settlement in zip(reversed(chosen), reversed(answer), strict=True):
-            if settlement is None:
-                self._waiting.appendleft(one)
-            elif settlement == Settlement.ACK:
-                one.on_ack(logger, self._errors)
-            else:
-                one.on_reject(logger, self._errors, settlement == Settlement.REQUEUE)
+        given = list(zip(chosen, answer, strict=True))
+        self._waiting.extendleft(one for one, settlement in reversed(given) if settlement is None)
+        try:
+            self._tell(given)
+        except self._errors as error:
+            logger.critical(
+                "%d tasks could not be settled, and will be delivered again: %r", len(chosen), error
+            )
         if failpoints.ACTIVE:
             failpoints.reach("worker.parent_after_settle")
         self.send()
+
+    def _tell(self, given: Sequence[tuple[Received, Any]]) -> None:
+        """Tell the broker what became of each; of one connection, so of one channel."""
+        channel = given[0][0].channel
+        channel.ack_all(one.tag for one, settlement in given if settlement == Settlement.ACK)
+        for one, settlement in given:
+            if settlement is not None and settlement != Settlement.ACK:
+                channel.basic_reject(one.tag, requeue=settlement == Settlement.REQUEUE)
