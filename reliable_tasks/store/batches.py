@@ -5,8 +5,11 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.ended import note_ended
+from reliable_tasks.store.identity import new_id, own_id
+from reliable_tasks.store.tables import task_ids
 
 _RECORD = text(
     """
@@ -53,6 +56,20 @@ _RECORD = text(
 """A key that is known, and a task that has more than its row of waiting, are left out, for a look of their own."""
 
 
+_NEW_IDS = insert(task_ids).on_conflict_do_nothing().returning(task_ids.c.task_id)
+
+
+def _with_ids(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the ids of their results; a task whose id is not ours, and is known, is left out."""
+    ids = {row["task_id"]: own_id(row["task_id"]) for row in rows}
+    foreign = {task_id: new_id() for task_id, own in sorted(ids.items()) if own is None}
+    if foreign:
+        pairs = [{"task_id": task_id, "result_id": result_id} for task_id, result_id in foreign.items()]
+        new = set(connection.execute(_NEW_IDS, pairs).scalars())
+        ids |= {task_id: foreign[task_id] for task_id in new}
+    return [{**row, "id": ids[row["task_id"]]} for row in rows if ids[row["task_id"]] is not None]
+
+
 def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[str] | None:
     """Write the rows of first executions that have succeeded, each key and each id once at most.
 
@@ -63,7 +80,7 @@ def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[str
         The task ids whose rows are written; None when one was cancelled under way: then all is to be rolled back.
     """
     # in one order everywhere, or two that write the same keys would wait for each other
-    ordered = sorted(rows, key=lambda row: (row["name"], row["idempotency_key"]))
+    ordered = sorted(_with_ids(connection, rows), key=lambda row: (row["name"], row["idempotency_key"]))
     found = connection.execute(_RECORD, {"rows": msgspec.json.encode(ordered).decode()}).all()
     if not all(row.whole for row in found):
         return None

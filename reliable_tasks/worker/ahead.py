@@ -14,18 +14,21 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks import failpoints
+from reliable_tasks.model.envelope import CORRELATION_ID
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import batches, outbox
 from reliable_tasks.store.engine import begin, is_lock_timeout, waiting_at_most, will_pass
-from reliable_tasks.store.identity import own_id
 from reliable_tasks.store.verdicts import Owned
 from reliable_tasks.worker.call import Call, Delivery, decode, delivery_of, verify
+from reliable_tasks.worker.chording import count_ends
 from reliable_tasks.worker.execution import execute
 from reliable_tasks.worker.outcome import Outcome, Settlement
+from reliable_tasks.worker.plain import follows
 from reliable_tasks.worker.running import running_app
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.steps import LOCK_WAIT_SECONDS
 from reliable_tasks.worker.trace import settlement_of
+from reliable_tasks.worker.unit import UnitOfWork
 
 logger = get_logger("reliable_tasks.worker")
 
@@ -57,7 +60,6 @@ class Ahead:
         """What `batches.record` wants."""
         return {
             **self.outcome.values,
-            "id": own_id(self.call.task_id),
             "task_id": self.call.task_id,
             "fingerprint": self.call.fingerprint,
         }
@@ -108,7 +110,7 @@ def _ahead(app: Any, delivery: Delivery) -> Ahead | None:
     try:
         verify(app.runtime, delivery)
         call = decode(delivery, app.tasks[delivery.task_name])
-        return None if any(call.embed.values()) else Ahead(call, execute(NothingStays(), call, FIRST))
+        return None if follows(call) else Ahead(call, execute(NothingStays(), call, FIRST))
     except Exception:
         return None  # whatever it is: by itself it meets the same again, and only that
 
@@ -144,11 +146,25 @@ def _record(runtime: Runtime, chosen: Sequence[Ahead]) -> list[Ahead]:
         recorded = [one for one in chosen if one.call.task_id in ids]
         for one in recorded:
             outbox.add(connection, one.outcome.unit.messages)
+        _count_parts(connection, recorded)
         if failpoints.ACTIVE:
             failpoints.reach("worker.before_commit", connection.connection)
     if failpoints.ACTIVE:
         failpoints.reach("worker.after_commit_before_ack")
     return recorded
+
+
+def _count_parts(connection: Any, recorded: Sequence[Ahead]) -> None:
+    """Count those that are parts of chords: each chord once for all of them, and in one order everywhere."""
+    parts: dict[str, list[Call]] = {}
+    for one in recorded:
+        if one.call.embed.get("chord"):
+            parts.setdefault(one.call.delivery.request.get("group") or "", []).append(one.call)
+    for group_id, calls in sorted(parts.items()):
+        unit = UnitOfWork(correlation_id=calls[0].delivery.request.get(CORRELATION_ID))
+        unit.bodies[group_id] = calls[0].embed["chord"]
+        ended = {call.task_id: TaskState.SUCCEEDED for call in calls}
+        count_ends(connection, calls[0].task.app, unit, ended)
 
 
 def _once_each(ahead: Sequence[Ahead]) -> Iterator[Ahead]:

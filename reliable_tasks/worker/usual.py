@@ -9,7 +9,6 @@ from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.signing import sent_at
 from reliable_tasks.store import key_retention
 from reliable_tasks.store.clock import record_time
-from reliable_tasks.store.identity import own_id
 
 _YOUNG = key_retention.SHORTEST - timedelta(minutes=10)
 """What is younger than this cannot have a key that is forgotten, also when clocks differ by minutes."""
@@ -18,7 +17,6 @@ _ABSENT = (
     "eta",
     "expires",
     "retries",
-    "group",
     "stamped_headers",
     "replaced_task_nesting",
     "x-death",
@@ -53,8 +51,4 @@ def is_usual(headers: Mapping[str, Any], delivery_info: Mapping[str, Any]) -> bo
     except (TypeError, ValueError):
         return False  # not what Celery sends
     sent = sent_at(headers)
-    return (
-        plain
-        and own_id(str(headers.get("id"))) is not None
-        and (sent is None or sent > record_time() - _YOUNG)
-    )
+    return plain and (sent is None or sent > record_time() - _YOUNG)

@@ -9,7 +9,7 @@ from celery import chord
 from reliable_tasks import PermanentError, ReliableCelery, TaskContext
 
 PLACE = Path(os.environ.get("TESTS_PLACE", "."))
-app = ReliableCelery("chords", topology="topology:TOPOLOGY", remote_control=True)
+app = ReliableCelery("chords", topology="topology:TOPOLOGY", remote_control="ALONE" not in os.environ)
 
 
 def mark(name: str, text: str = "x") -> None:
@@ -60,6 +60,11 @@ def quiet() -> str:
 
 @app.idempotent_task(key="part:{name}:{number}", effects="database")
 def part(ctx: TaskContext, name: str, number: int) -> int:
+    return number
+
+
+@app.idempotent_task(key="pure:{name}:{number}", effects="none", queue="notifications")
+def pure(ctx: TaskContext, name: str, number: int) -> int:
     return number
 
 
