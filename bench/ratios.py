@@ -54,7 +54,6 @@ BESIDE = {
 
 _MISSING = {
     "ours-chord": ours_missing.chord_by_counter,
-    "transfer_batched": ours_missing.batch,
 }
 
 

@@ -148,6 +148,7 @@ class ReliableCelery(Celery):
         lease: timedelta = timedelta(seconds=60),
         dead_letter: bool = True,
         max_crashes: int = 5,
+        batch: int = 1,
         bind: bool = False,
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Any]:
@@ -161,6 +162,12 @@ class ReliableCelery(Celery):
             on_uncertain: Probe or CallAgain, for external effects; without it doubt ends in `uncertain`.
             lease: how long an external execution is honoured without a heartbeat.
             dead_letter: False ends a bad task as `failed` instead of waiting for an operator as `dead`.
+            max_crashes: executions that may die with their worker before the message counts as poison.
+            batch: for short tasks with effects="database": up to so many (50 at most) that wait for the same process
+                share a transaction, each with its own savepoint, result and failure. Within it no statement waits
+                longer than 10 ms for a lock; the task is then undone, and executed again by itself, as is one that
+                fails. Locks are held until the last one has ended. To fill batches, a worker must hold more messages:
+                `worker_prefetch_multiplier`. By default each task commits by itself.
 
         Raises:
             TaskDeclarationError: when the options contradict each other.
@@ -175,6 +182,7 @@ class ReliableCelery(Celery):
             lease,
             dead_letter,
             max_crashes,
+            batch,
         )
         lossy = [name for name in _KEPT if not options.get(name, True)] + (
             ["acks_on_failure"] if options.get("acks_on_failure") else []

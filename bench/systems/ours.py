@@ -67,8 +67,7 @@ class Ours(System):
         self._begun = 0.0
 
     def unavailable(self) -> str | None:
-        missing = ours_missing.batch() if self.task == "transfer_batched" else None
-        return missing or self.topology.unavailable()
+        return self.topology.unavailable()
 
     def environment(self) -> dict[str, str]:
         foreign = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_")

@@ -5,7 +5,6 @@ from typing import Any
 from sqlalchemy import text
 
 from bench import bank
-from bench.systems import ours_missing
 from bench.systems.ours_topology import TOPOLOGY
 from reliable_tasks import ReliableCelery, TaskContext
 
@@ -66,8 +65,6 @@ transfer = app.idempotent_task(
 )(_transfer)
 
 
-transfer_batched = transfer
-if ours_missing.batch() is None:
-    transfer_batched = app.idempotent_task(
-        key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer_batched", batch=10
-    )(_transfer)
+transfer_batched = app.idempotent_task(
+    key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer_batched", batch=10
+)(_transfer)

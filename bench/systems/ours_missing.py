@@ -1,7 +1,5 @@
 """What of ours is not there yet, in words; each is measured by itself as soon as it is there."""
 
-import inspect
-
 
 def processes() -> str | None:
     """Of `reliable-tasks worker --processes N`."""
@@ -10,15 +8,6 @@ def processes() -> str | None:
     if any("--processes" in parameter.opts for parameter in worker.params):
         return None
     return "`reliable-tasks worker` has no --processes yet"
-
-
-def batch() -> str | None:
-    """Of several database-effect tasks in one commit."""
-    from reliable_tasks.app import ReliableCelery
-
-    if "batch" in inspect.signature(ReliableCelery.idempotent_task).parameters:
-        return None
-    return "`idempotent_task` has no batch= yet: each database-effect task commits by itself"
 
 
 def chord_by_counter() -> str | None:

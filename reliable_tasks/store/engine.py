@@ -22,6 +22,7 @@ from reliable_tasks.errors import DatabaseUnreachable, MigrationMissing, Reliabl
 from reliable_tasks.store import clock
 from reliable_tasks.store.announcing import announcer_of
 from reliable_tasks.store.ended import take_noted
+from reliable_tasks.store.lending import share_first_savepoint
 from reliable_tasks.store.standby import ToldConnection
 
 _CONNECT_SECONDS = 5
@@ -56,6 +57,7 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
     )
     _close_in_children(engine)
     _ping_after_a_pause(engine)
+    share_first_savepoint(engine)
     event.listen(engine, "connect", lambda connection, _record: clock.compare(connection))
     return engine
 

@@ -6,6 +6,9 @@ sees what a standby that takes over may never have had
 later commit that was waited for answers for all that were before it.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from psycopg2 import OperationalError
 from psycopg2.extensions import connection
 from sqlalchemy import Connection
@@ -30,19 +33,31 @@ class ToldConnection(connection):
             psycopg2.OperationalError: when it is not known whether the standby has it; the connection is closed then,
                 as when the answer to a COMMIT is lost.
         """
-        if not self._says_something():
+        if not self._says_something(super().commit):
             return
         with self.cursor() as cursor:
             cursor.execute(_LOG_NOTHING)
-        if self._says_something():
+        if self._says_something(super().commit):
             self.close()
             raise OperationalError(
                 "the wait for the synchronous standby was cancelled: the commit is in doubt"
             )
 
-    def _says_something(self) -> bool:
+    def commit_within(self, statements: str, values: Sequence[Any]) -> None:
+        """Execute statements of which the last are a COMMIT, and the BEGIN of the next transaction.
+
+        Raises:
+            psycopg2.OperationalError: as `commit` does.
+        """
+        with self.cursor() as cursor:
+            if not self._says_something(lambda: cursor.execute(statements, values)):
+                return
+            cursor.execute(_LOG_NOTHING)
+        self.commit()
+
+    def _says_something(self, commit: Callable[[], None]) -> bool:
         before, self.notices = self.notices, []
-        super().commit()
+        commit()
         said = list(self.notices)
         self.notices = [*before, *said]
         return bool(said)

@@ -1,13 +1,13 @@
-"""Usual deliveries in the pool process: executed one after the other, recorded in one commit.
+"""Usual deliveries in the pool process: executed one after the other, those without effects recorded in one commit.
 
 An execution that comes before its claim may turn out to be the second one of its key. It has done nothing that stays,
-so it is thrown away, and the delivery takes the way of all others, as does whatever does not simply succeed.
+so it is thrown away, and the delivery takes the way of all others, as does whatever does not simply succeed. Database
+effects are claimed before: `worker.whole`.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from celery.utils.log import get_logger
@@ -15,54 +15,27 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks import failpoints
 from reliable_tasks.model.envelope import CORRELATION_ID
+from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.store import batches, outbox
 from reliable_tasks.store.engine import begin, is_lock_timeout, waiting_at_most, will_pass
-from reliable_tasks.store.verdicts import Owned
-from reliable_tasks.worker.call import Call, Delivery, decode, delivery_of, verify
+from reliable_tasks.worker.call import Call, Delivery, delivery_of
 from reliable_tasks.worker.chording import count_ends
 from reliable_tasks.worker.execution import execute
-from reliable_tasks.worker.outcome import Outcome, Settlement
-from reliable_tasks.worker.plain import follows
+from reliable_tasks.worker.first import FIRST, Ahead, usual_call
+from reliable_tasks.worker.options import TaskOptions
+from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.running import running_app
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.steps import LOCK_WAIT_SECONDS
 from reliable_tasks.worker.trace import settlement_of
 from reliable_tasks.worker.unit import UnitOfWork
+from reliable_tasks.worker.whole import Whole
 
 logger = get_logger("reliable_tasks.worker")
 
 BUDGET_SECONDS = 0.05
 """How long executions go on before those that have ended are recorded."""
-
-FIRST = Owned(fence=1, attempt=1, may_have_acted=False, takeover=False)
-"""What a key that nobody knows would be given."""
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """An execution whose claim is still to be taken."""
-
-    call: Call
-    outcome: Outcome
-
-    def fits(self, verdict: Owned) -> bool:
-        """Whether this is what the owner of that claim would have done."""
-        return verdict == FIRST
-
-    @property
-    def simple(self) -> bool:
-        """Whether it has succeeded, and said nothing of other tasks."""
-        ids = {stored.task_id for stored in self.outcome.unit.results}
-        return self.outcome.state is TaskState.SUCCEEDED and ids <= {self.call.task_id}
-
-    def row(self) -> dict[str, Any]:
-        """What `batches.record` wants."""
-        return {
-            **self.outcome.values,
-            "task_id": self.call.task_id,
-            "fingerprint": self.call.fingerprint,
-        }
 
 
 class NothingStays:
@@ -87,30 +60,51 @@ def trace_together(given: Sequence[tuple[Any, ...]]) -> list[str | None]:
     """
     app = running_app()
     end = time.monotonic() + BUDGET_SECONDS
-    begun: list[tuple[Delivery, Ahead | None]] = []
-    for one in given:
-        if begun and time.monotonic() > end:
-            break
-        app.set_current()  # the one before may have made another application
-        delivery = delivery_of(app, *one)
-        begun.append((delivery, _ahead(app, delivery)))
+    settled: dict[int, Settlement | None] = {}
+    begun: list[tuple[int, Delivery, Ahead | None]] = []
+    with Whole(app) as whole:
+        for places in _groups(app, given):
+            if (begun or settled) and time.monotonic() > end:
+                break
+            app.set_current()  # the one before may have made another application
+            deliveries = [delivery_of(app, *given[place]) for place in places]
+            if len(places) > 1:
+                settled.update(zip(places, whole.settle_together(deliveries, end), strict=True))
+            elif _options(app, given[places[0]]).effects is Effects.DATABASE:
+                settled[places[0]] = whole.settle(deliveries[0])
+            else:
+                begun.append((places[0], deliveries[0], _ahead(app, deliveries[0])))
     # by identity: what comes under the id of another may say something else
-    recorded = {
-        id(one) for one in _recorded(app.runtime, [one for _delivery, one in begun if one is not None])
-    }
-    settlements = [
-        Settlement.ACK if id(ahead) in recorded else settlement_of(app, delivery, ahead)
-        for delivery, ahead in begun
-    ]
-    return [one.value for one in settlements] + [None] * (len(given) - len(begun))
+    recorded = {id(one) for one in _recorded(app.runtime, [one for _, _, one in begun if one is not None])}
+    for place, delivery, ahead in begun:
+        settled[place] = Settlement.ACK if id(ahead) in recorded else settlement_of(app, delivery, ahead)
+    told = (settled.get(place) for place in range(len(given)))
+    return [one and one.value for one in told]
+
+
+def _options(app: Any, one: tuple[Any, ...]) -> TaskOptions:
+    options: TaskOptions = app.tasks[one[0]].reliable_options
+    return options
+
+
+def _groups(app: Any, given: Sequence[tuple[Any, ...]]) -> list[list[int]]:
+    """The places of those that share a transaction, which most do not: as many of a task as it is declared for."""
+    groups: list[list[int]] = []
+    open_ones: dict[str, list[int]] = {}
+    for place, one in enumerate(given):
+        group = open_ones.get(one[0])
+        if group is None or len(group) == _options(app, one).batch:
+            group = open_ones[one[0]] = []
+            groups.append(group)
+        group.append(place)
+    return groups
 
 
 def _ahead(app: Any, delivery: Delivery) -> Ahead | None:
     """The execution of a call that nothing follows; None when it is for `trace` to say what becomes of it."""
+    call = usual_call(app, delivery, part=True)
     try:
-        verify(app.runtime, delivery)
-        call = decode(delivery, app.tasks[delivery.task_name])
-        return None if follows(call) else Ahead(call, execute(NothingStays(), call, FIRST))
+        return Ahead(call, execute(NothingStays(), call, FIRST)) if call is not None else None
     except Exception:
         return None  # whatever it is: by itself it meets the same again, and only that
 

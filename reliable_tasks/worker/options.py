@@ -36,6 +36,9 @@ class CallAgain:
     """The other side is idempotent for our key: after doubt, simply call again with the same key."""
 
 
+MOST = 50
+"""Tasks in one transaction: each holds its locks until all have ended."""
+
 _TELLING = "a key must tell one business case from another"
 
 
@@ -77,6 +80,7 @@ class TaskOptions:
         on_uncertain: what to do when a call may have happened; None parks the task as `uncertain`.
         dead_letter: whether a task that ends badly waits for an operator (`dead`) or just ends (`failed`).
         max_crashes: executions that may die with their worker before the message counts as poison.
+        batch: how many tasks, that wait for the same process, may share a transaction.
     """
 
     key: str
@@ -87,6 +91,7 @@ class TaskOptions:
     lease: timedelta = timedelta(seconds=60)
     dead_letter: bool = True
     max_crashes: int = 5
+    batch: int = 1
 
     def __post_init__(self) -> None:
         for name, value, kinds in (
@@ -107,6 +112,15 @@ class TaskOptions:
         if self.lease < timedelta(seconds=1):
             raise TaskDeclarationError(
                 "a lease below one second cannot be kept", hint="give lease=timedelta(...)"
+            )
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= MOST:
+            raise TaskDeclarationError(
+                f"batch={self.batch!r} is not a number from 1 to {MOST}", hint="ten is a good one"
+            )
+        if self.batch > 1 and self.effects is not Effects.DATABASE:
+            raise TaskDeclarationError(
+                f"batch={self.batch} means nothing for effects={self.effects.value!r}",
+                hint="leave it out: tasks without effects share commits anyway, calls to other systems cannot",
             )
         if not self.key_fields():
             raise TaskDeclarationError(

@@ -5,13 +5,15 @@ A quorum queue's limit is that of its consumer: what the channel's was when the 
 
 from typing import Any
 
+from reliable_tasks.model.retry import Effects
+from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.usual import can_be_usual
 
 MULTIPLIER = 4
 """Messages for each process, as Celery has it; any other number that is configured holds for all queues."""
 
 TOGETHER = 32
-"""For each process of a pool, of a queue all of whose tasks may go together: two jobs of 16."""
+"""For each process of a pool, of a queue all of whose tasks share commits: two jobs of 16."""
 
 TOGETHER_ALONE = 256
 """And where the pool is the worker's own process: what comes while one job is done fills the next."""
@@ -37,10 +39,14 @@ def widen(consumer: Any) -> None:
 
 
 def queues_of_usual_tasks(app: Any) -> set[str]:
-    """The declared queues to which, by their declarations, only tasks go that may go together."""
+    """The declared queues to which, by their declarations, only tasks go that share commits."""
     found: dict[str, bool] = {}
     for task in app.tasks.values():
         if getattr(task, "reliable_options", None) is not None:
             name = task.queue or app.runtime.topology.default_queue
-            found[name] = found.get(name, True) and can_be_usual(task)
+            found[name] = found.get(name, True) and can_be_usual(task) and _shares(task.reliable_options)
     return {name for name, usual in found.items() if usual}
+
+
+def _shares(options: TaskOptions) -> bool:
+    return options.effects is Effects.NONE or options.batch > 1

@@ -25,14 +25,15 @@ _ABSENT = (
 
 
 def can_be_usual(task: Any) -> bool:
-    """Whether the first execution of this task may come before its claim, beside others.
+    """Whether the first execution of this task may be given up to begin anew: nothing that it does stays uncommitted.
 
-    Only where executing twice does no harm: nothing that it does stays unless its rows are committed.
+    Not where the death of a process that has it in hand, beside another that kills, would already end it.
     """
     options = getattr(task, "reliable_options", None)
     return (
         options is not None
-        and options.effects is Effects.NONE
+        and options.effects is not Effects.EXTERNAL
+        and options.max_crashes > 0
         and task.time_limit is None
         and task.soft_time_limit is None
         and task.rate_limit is None

@@ -13,11 +13,13 @@ from reliable_tasks import ReliableCelery
 from reliable_tasks.settings import load_settings
 from reliable_tasks.store.engine import begin
 from tests.integration.applied_topology import TOPOLOGY
-from tests.integration.delivering.one_delivery import CALLS, ENDINGS, HOOKS, declare_tasks
+from tests.integration.delivering.one_delivery import CALLS, ENDINGS, HOOKS, TOGETHER, declare_tasks
 
 
-@pytest.fixture
-def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(params=["by itself", "usual"])
+def app(
+    fresh_database: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Any]:
     # nothing is sent to a broker here: what a task sends is in the outbox
     settings = load_settings(
         {
@@ -31,8 +33,10 @@ def app(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     declare_tasks(app)
     with begin(app.runtime.engine) as connection:
         connection.execute(text("CREATE TABLE effects (name text)"))
-    for each in (CALLS, HOOKS, ENDINGS):
+    for each in (CALLS, HOOKS, ENDINGS, TOGETHER):
         each.clear()
+    if request.param == "usual":
+        TOGETHER.append(True)
     app.finalize()
     # as a pool process does when it starts
     monkeypatch.setattr(_state, "default_app", app)

@@ -10,11 +10,16 @@ from sqlalchemy import text
 from reliable_tasks import CallAgain, PermanentError, Retry, TaskContext, TransientError
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
+from reliable_tasks.worker.ahead import trace_together
 from reliable_tasks.worker.trace import trace
+from reliable_tasks.worker.usual import can_be_usual, is_usual
 
 CALLS: list[str] = []
 HOOKS: list[Callable[[str], None]] = []
 """What happens meanwhile, in the call."""
+
+TOGETHER: list[bool] = []
+"""Whether usual deliveries take the way of many."""
 
 ENDINGS: list[str] = []
 """How the next executions of `pay` end, whatever their messages say."""
@@ -80,16 +85,32 @@ def deliver(
     app: Any, name: str, *args: Any, task_id: str | None = None, body: bytes | None = None, **more: Any
 ) -> str:
     """Give one message to the pool's function; returns the settlement."""
+    given = _given(name, args, task_id, body, more)
+    if TOGETHER and can_be_usual(app.tasks[name]) and is_usual(given[6], given[2]["delivery_info"]):
+        (settlement,) = trace_together([given])
+        assert settlement is not None
+        return settlement
+    return trace(*given)[1]
+
+
+def deliver_all(name: str, *calls: tuple[Any, ...], ids: tuple[str, ...] = ()) -> list[str | None]:
+    """Give usual messages of a task to the pool's function in one job; returns the settlements."""
+    wanted = ids or (None,) * len(calls)
+    return trace_together(
+        [_given(name, args, task_id, None, {}) for args, task_id in zip(calls, wanted, strict=True)]
+    )
+
+
+def _given(
+    name: str, args: tuple[Any, ...], task_id: str | None, body: bytes | None, more: dict[str, Any]
+) -> tuple[Any, ...]:
     task_id = task_id or str(new_id())
     headers = {"id": task_id, "task": name, "root_id": task_id, **more.pop("headers", {})}
+    info = {"routing_key": "default", **more.pop("info", {})}
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **more}
     body = body or json.dumps([args, {}, embed]).encode()
-    request = {
-        **headers,
-        "delivery_info": {"routing_key": "default", **more.pop("info", {})},
-        "hostname": "here",
-    }
-    return trace(name, task_id, request, body, "application/json", "utf-8", headers, None)[1]
+    request = {**headers, "delivery_info": info, "hostname": "here"}
+    return name, task_id, request, body, "application/json", "utf-8", headers, None
 
 
 def rows(app: Any, query: str) -> list[Any]:

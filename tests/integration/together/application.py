@@ -1,8 +1,10 @@
-"""Tasks without effects, which a worker takes many at a time."""
+"""Tasks of which a worker takes many at a time."""
 
 import os
 import signal
 from pathlib import Path
+
+from sqlalchemy import text
 
 from reliable_tasks import PermanentError, ReliableCelery, TaskContext, TransientError
 
@@ -50,6 +52,39 @@ def killer(ctx: TaskContext, case: str, number: int) -> str:
     if _mark(case) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return case
+
+
+@app.idempotent_task(key="pay:{case}", effects="database", queue="payments")
+def pay(ctx: TaskContext, case: str, number: int) -> int:
+    """Leaves an effect in a transaction of its own."""
+    return _pay(ctx, case, number)
+
+
+@app.idempotent_task(key="batch:{case}", effects="database", queue="payments", batch=10)
+def pay_in_batches(ctx: TaskContext, case: str, number: int) -> int:
+    """Leaves an effect in a transaction that it shares."""
+    return _pay(ctx, case, number)
+
+
+@app.idempotent_task(key="kill:{case}", effects="database", queue="payments", batch=10)
+def kill_batch(ctx: TaskContext, case: str, number: int) -> int:
+    """The same; one of them ends its process the first time, when it has left its effect."""
+    paid = _pay(ctx, case, number)
+    if number == 5 and _mark(case) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return paid
+
+
+@app.idempotent_task(key="move:{case}", effects="database", queue="payments", batch=10)
+def move(ctx: TaskContext, case: str, number: int) -> None:
+    """Changes two of few accounts, in an order that all tasks keep to, but no two batches."""
+    for account in sorted({number % 7, number % 11}):
+        ctx.session.execute(text("UPDATE accounts SET moved = moved + 1 WHERE id = :id"), {"id": account})
+
+
+def _pay(ctx: TaskContext, case: str, number: int) -> int:
+    ctx.session.execute(text("INSERT INTO effects (key) VALUES (:key)"), {"key": case})
+    return number + 1
 
 
 def _mark(case: str) -> int:

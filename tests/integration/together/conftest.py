@@ -19,7 +19,9 @@ for task, case, number in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def database(deployment: Deployment) -> Database:
-    return Database(deployment.database_url)
+    found = Database(deployment.database_url)
+    found.rows("CREATE TABLE effects (key text NOT NULL)")
+    return found
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def test_a_task_that_was_cancelled_before_its_burst_is_not_done(
     assert database.rows("SELECT key FROM reliable_tasks.claims WHERE key = 'add:b'") == []
 
 
+@pytest.mark.parametrize("task", ["add", "pay", "pay_in_batches"])
 @pytest.mark.parametrize(
     "point",
     [
@@ -124,9 +125,9 @@ def test_a_task_that_was_cancelled_before_its_burst_is_not_done(
     ],
 )
 def test_nothing_of_a_burst_is_lost_or_done_twice_when_a_process_dies_at(
-    deployment: Deployment, database: Database, send: Any, point: str
+    deployment: Deployment, database: Database, send: Any, point: str, task: str
 ) -> None:
-    ids = send(*(("add", f"a{number}", number) for number in range(60)))
+    ids = send(*((task, f"a{number}", number) for number in range(60)))
     failpoint = {
         "RELIABLE_TASKS_FAILPOINT": f"{point}:kill:2",
         "RELIABLE_TASKS_FAILPOINT_MARKS": str(deployment.place),
@@ -143,6 +144,8 @@ def test_nothing_of_a_burst_is_lost_or_done_twice_when_a_process_dies_at(
     )
     assert counts == [{"rows": 60, "ids": 60}]
     assert database.one(WAITING) == 0
+    effects = database.one("SELECT count(*) FROM effects")
+    assert effects == database.one("SELECT count(DISTINCT key) FROM effects") == (0 if task == "add" else 60)
     assert list(deployment.place.glob(f"{point}*"))
 
 
