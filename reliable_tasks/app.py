@@ -28,7 +28,6 @@ from reliable_tasks.worker.bulk import publish_many
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.chording import FINISH, finish_chord
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
-from reliable_tasks.worker.prefetch import MULTIPLIER
 from reliable_tasks.worker.publishing import Sender, due, redirect, together
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
@@ -112,7 +111,6 @@ class ReliableCelery(Celery):
             or (remote_control and settings.env != "production"),
             "worker_send_task_events": False,
             "worker_cancel_long_running_tasks_on_connection_loss": False,
-            "worker_prefetch_multiplier": MULTIPLIER,
             "enable_utc": True,
             "timezone": "UTC",
         }
@@ -120,6 +118,10 @@ class ReliableCelery(Celery):
     @cached_property
     def ResultSet(self) -> Any:
         return self.subclass_with_self("reliable_tasks.worker.sets:JoinedSet")
+
+    @cached_property
+    def Worker(self) -> Any:
+        return self.subclass_with_self("reliable_tasks.worker.program:ReliableWorker")
 
     @cached_property
     def GroupResult(self) -> Any:
