@@ -11,7 +11,7 @@ from celery.exceptions import QueueNotFound
 from reliable_tasks import failpoints
 from reliable_tasks.broker import tls
 from reliable_tasks.broker.connection import broker_address
-from reliable_tasks.errors import TaskDeclarationError, UnknownQueue
+from reliable_tasks.errors import UnknownQueue
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.retry import Retry
 from reliable_tasks.model.shape import Topology
@@ -27,15 +27,12 @@ from reliable_tasks.store.sessions import around_commit, execute_in
 from reliable_tasks.worker.bulk import publish_many
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.chording import FINISH, finish_chord
-from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named
+from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named, refuse_lossy
 from reliable_tasks.worker.publishing import Sender, due, redirect, together
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
 from reliable_tasks.worker.telling import told_by_celery
-
-_KEPT = ("acks_late", "reject_on_worker_lost")
-"""Celery's options that are always on for idempotent tasks."""
 
 
 class ReliableCelery(Celery):
@@ -186,19 +183,7 @@ class ReliableCelery(Celery):
             max_crashes,
             batch,
         )
-        lossy = [name for name in _KEPT if not options.get(name, True)] + (
-            ["acks_on_failure"] if options.get("acks_on_failure") else []
-        )
-        if lossy:
-            raise TaskDeclarationError(
-                f"{', '.join(lossy)} would let a message go before its task is recorded",
-                hint="leave it out: a message is settled after the commit",
-            )
-        if "base" in options:
-            raise TaskDeclarationError(
-                "an idempotent task has its base class already",
-                hint="give what yours does as options, on_failure=function for one",
-            )
+        refuse_lossy(options)
         if queue is not None:
             self.runtime.topology.work_queue(queue)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -38,6 +38,9 @@ class CallAgain:
 
 MOST = 50
 """Tasks in one transaction: each holds its locks until all have ended."""
+
+_KEPT = ("acks_late", "reject_on_worker_lost")
+"""Celery's options that are always on for idempotent tasks."""
 
 _TELLING = "a key must tell one business case from another"
 
@@ -200,3 +203,24 @@ def effects_named(name: str) -> Effects:
         raise TaskDeclarationError(
             f"effects={name!r} is not known", hint=f"use {', '.join(repr(one.value) for one in Effects)}"
         ) from None
+
+
+def refuse_lossy(options: Mapping[str, Any]) -> None:
+    """Refuse options of `app.task` with which an idempotent task would lose what it promises.
+
+    Raises:
+        TaskDeclarationError: naming them.
+    """
+    lossy = [name for name in _KEPT if not options.get(name, True)] + (
+        ["acks_on_failure"] if options.get("acks_on_failure") else []
+    )
+    if lossy:
+        raise TaskDeclarationError(
+            f"{', '.join(lossy)} would let a message go before its task is recorded",
+            hint="leave it out: a message is settled after the commit",
+        )
+    if "base" in options:
+        raise TaskDeclarationError(
+            "an idempotent task has its base class already",
+            hint="give what yours does as options, on_failure=function for one",
+        )
