@@ -14,8 +14,8 @@ pytest_plugins = ["reliable_tasks.testing.services"]
 
 _FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
 _HERE = Path(__file__).parent
-_SHARING = {"integration": 2, "foreign": 1}
-"""Folders whose tests, so deep in them, share what a conftest.py beside them starts."""
+_SHARING = {"integration": 2, "foreign": 1, "chaos": 1}
+"""Folders whose tests, so deep in them, share what a conftest.py beside them starts, or run many at once themselves."""
 
 _OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
 
