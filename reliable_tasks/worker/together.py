@@ -54,7 +54,8 @@ def received(message: Any, channel: Any, queue: str | None, hostname: str) -> Re
         headers["task"],
         headers["id"],
         request,
-        bytes(message.body),
+        # kombu's is a text where there is none
+        b"" if message.body == "" else bytes(message.body),
         message.content_type,
         message.content_encoding,
         headers,
