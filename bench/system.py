@@ -60,8 +60,10 @@ class System(ABC):
 
     def environment(self) -> dict[str, str]:
         """Of its producers and workers."""
+        # what leads a Celery application elsewhere is nothing that a benchmark is to follow
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
         return {
-            **os.environ,
+            **inherited,
             **self.variables,
             DATABASE: self.database,
             "PYTHONPATH": str(ROOT),

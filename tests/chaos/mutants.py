@@ -21,7 +21,7 @@ from reliable_tasks.services.relay import WINDOW, Relay
 from reliable_tasks.store import attempts, claims, clock, outbox, results
 from reliable_tasks.store.engine import begin
 from reliable_tasks.store.verdicts import ClaimRequest, Owned
-from reliable_tasks.worker import publishing, recording, trace
+from reliable_tasks.worker import publishing, recording, strategy, trace
 from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.request import ReliableRequest
 from reliable_tasks.worker.unit import current_unit
@@ -30,8 +30,14 @@ MUTANT = "CHAOS_MUTANT"
 """Environment variable: the mutant's name; none is the product itself."""
 
 
+def _the_long_way() -> None:
+    """No delivery is usual: each is claimed, executed and recorded by itself, where these bugs are put."""
+    strategy.can_be_usual = lambda _task: False
+
+
 def ack_before_commit() -> None:
     """The broker is told when the pool process begins, as Celery does by default."""
+    _the_long_way()
     accepted = ReliableRequest.on_accepted
 
     def on_accepted(self: Any, pid: int, time_accepted: float) -> None:
@@ -99,6 +105,8 @@ def any_confirm() -> None:
 
     def publish(self: Any, line: Any, message: Any) -> Any:
         answers: list[Any] = []
+        with suppress(TimeoutError):
+            line._connection.drain_events(timeout=0)  # one word of the broker, which says nothing to anybody
         line.write(line.wire.published(message, self._route(message, line.capabilities)))
         try:
             line._connection.channels[line.wire._channel_id].wait(
@@ -164,6 +172,7 @@ def result_outside_the_transaction() -> None:
 
 def _after_the_commit() -> list[Callable[[Any], Any]]:
     """What is put into the list while a delivery is processed is done when it is committed, if it can be."""
+    _the_long_way()
     later: list[Callable[[Any], Any]] = []
     process = trace.process
 

@@ -109,8 +109,9 @@ def reader(
     request: pytest.FixtureRequest, settings: Settings, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
     """An application that reads results, as careless as Celery lets it be."""
-    # an application tells Celery where its services are
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+    # an application tells Celery where its services are, as those of other tests have
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
+    monkeypatch.setattr(os, "environ", inherited)
     if request.param == "ours":
         yield ReliableCelery("reader", topology=TOPOLOGY, settings=settings, set_as_current=False)
         return
