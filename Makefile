@@ -18,8 +18,8 @@ demo: ## Pay real orders under kill -9 and restarts, count what was lost or doub
 	@scripts/timed "make demo" $(BIN)/reliable-tasks demo $(ARGS)
 
 .PHONY: test
-test: ## All tests, in two processes that have a private RabbitMQ and Postgres each (ARGS="-k replay")
-	@scripts/timed "make test" $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+test: ## All tests, in three processes that have a private RabbitMQ and Postgres each (ARGS="-k replay")
+	@scripts/timed "make test" $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 .PHONY: test-javascript
 test-javascript: ## A JavaScript client sends tasks; needs node and npm, which setup does not install

@@ -210,9 +210,13 @@ def test_only_what_is_due_is_gone_through(engine: Any, relay: Relay) -> None:
             sqlalchemy.event.remove(engine, "after_cursor_execute", note)
         (query,) = [one for one in asked if "FROM reliable_tasks.outbox" in one and one.startswith("SELECT")]
         with begin(engine) as connection:
+            # the planner may know too little of a table that has just changed
+            connection.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"))
             explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}"
             (plan,) = connection.exec_driver_sql(explained.replace("%", "%%")).scalar_one()
-    scan = plan["Plan"]["Plans"][0]
+    scan = plan["Plan"]
+    while "Plans" in scan:
+        scan = scan["Plans"][0]
     assert scan["Index Name"] == "ix_outbox_due_at"
     assert scan.get("Rows Removed by Filter", 0) == 0
     assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 50
