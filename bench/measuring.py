@@ -138,8 +138,8 @@ def _watch(
         looked = (now, count)
         if now - began > limit:
             raise TooSlow(f"only {count} of {tasks} done in {limit:.0f} s")
-        # a count of many rows takes its time: it may not become the load that is measured
-        time.sleep(max(0.1 if first else 0.02, 10 * (now - asked)))
+        pause = max(0.1 if first else 0.02, 10 * (now - asked))
+        time.sleep(pause)  # a count of many rows takes its time: it may not become the load that is measured
 
 
 def _moment(at: float, done: int, workers: Workers, servers: Servers) -> Moment:

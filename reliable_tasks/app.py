@@ -118,7 +118,7 @@ class ReliableCelery(Celery):
 
     @cached_property
     def Worker(self) -> Any:
-        return self.subclass_with_self("reliable_tasks.worker.program:ReliableWorker")
+        return self.subclass_with_self("reliable_tasks.worker.worker_program:ReliableWorker")
 
     @cached_property
     def GroupResult(self) -> Any:
@@ -165,8 +165,8 @@ class ReliableCelery(Celery):
             batch: for short tasks with effects="database": up to so many (50 at most) that wait for the same process
                 share a transaction, each with its own savepoint, result and failure. Within it no statement waits
                 longer than 10 ms for a lock; the task is then undone, and executed again by itself, as is one that
-                fails. Locks are held until the last one has ended. To fill batches, a worker must hold more messages:
-                `worker_prefetch_multiplier`. By default each task commits by itself.
+                fails. Locks are held until the last one has ended. Give such tasks a queue of their own: a worker
+                holds more messages of it, and fills its batches. By default each task commits by itself.
 
         Raises:
             TaskDeclarationError: when the options contradict each other.
@@ -227,7 +227,7 @@ class ReliableCelery(Celery):
             ) from error
 
     def publish_many(self, signatures: Iterable[Any]) -> list[Any]:
-        """Send many signatures, each as its `apply_async` does, with pipelined confirms: ten times as many a second.
+        """Send many signatures, each as its `apply_async` does, with pipelined confirms.
 
         Within a task they are sent with its commit. A doubt about one ends it: those after it are not sent.
 

@@ -14,8 +14,11 @@ pytest_plugins = ["reliable_tasks.testing.services"]
 
 _FOREIGN = ("RELIABLE_TASKS_", "CELERY_", "RABBITMQ_", "DB_", "REDIS_", "PG")
 _HERE = Path(__file__).parent
-_SHARING = {"integration": 2, "foreign": 1, "chaos": 1}
-"""Folders whose tests, so deep in them, share what a conftest.py beside them starts, or run many at once themselves."""
+_SHARING = {"integration": 2, "foreign": 1}
+"""Folders whose tests, so deep in them, share what a conftest.py beside them starts."""
+
+_BUSY = ("acceptance", "chaos")
+"""Folders whose tests keep all processors busy: two of them at a time would only wait for each other."""
 
 _OURS = ("RELIABLE_TASKS_RABBITMQ_SBIN", "RELIABLE_TASKS_POSTGRES_BIN", "RELIABLE_TASKS_TEST_")
 
@@ -42,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         together = (
             file.parent if file.parts[0] in _SHARING and len(file.parts) > _SHARING[file.parts[0]] else file
         )
-        item.add_marker(pytest.mark.xdist_group(str(together)))
+        item.add_marker(pytest.mark.xdist_group("busy" if file.parts[0] in _BUSY else str(together)))
 
 
 @pytest.fixture(scope="session")

@@ -141,8 +141,8 @@ class Ours(System):
         start = perf_counter()
         for begin in range(first, first + count, each):
             self.fill(begin, each)
-            # the pace that was asked for
-            time.sleep(max(0.0, start + (begin + each - first) / rate() - perf_counter()))
+            early = start + (begin + each - first) / rate() - perf_counter()
+            time.sleep(max(0.0, early))  # the pace that was asked for
         return perf_counter() - start
 
     def latency(self, first: int, count: int) -> list[float]:

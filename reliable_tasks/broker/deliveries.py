@@ -41,7 +41,7 @@ _PROPERTIES = tuple(
 _KNOWN = sum(flag for flag, _name, _kind in _PROPERTIES)
 
 
-class Delivery(NamedTuple):
+class Delivered(NamedTuple):
     """One message, with the names that the library's message has.
 
     Args:
@@ -70,7 +70,7 @@ class Unusual(ValueError):
     """What begins here is for the library to read."""
 
 
-def read_delivery(data: bytes, at: int) -> Delivery | None:
+def read_delivery(data: bytes, at: int) -> Delivered | None:
     """The delivery whose frames begin at `at`; None while they are not all here.
 
     Raises:
@@ -101,7 +101,7 @@ def read_delivery(data: bytes, at: int) -> Delivery | None:
     except (struct.error, IndexError) as error:
         raise Unusual from error
     headers = properties.get("application_headers") or {}
-    return Delivery(
+    return Delivered(
         number, info["delivery_tag"], info, properties, headers, data[body[2] : body[3]], body[3] + 1
     )
 

@@ -16,7 +16,7 @@ import amqp
 from reliable_tasks import failpoints
 from reliable_tasks.broker.confirms import UNANSWERED, Outcomes, Sent
 from reliable_tasks.broker.connection import broker_address
-from reliable_tasks.broker.line import Line, first_line
+from reliable_tasks.broker.publishing_line import Line, first_line
 from reliable_tasks.broker.wire import NotEncodable
 from reliable_tasks.errors import (
     BrokerBlocked,

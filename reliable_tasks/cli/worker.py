@@ -20,7 +20,7 @@ from reliable_tasks.settings import Settings
     "--processes",
     type=click.IntRange(1),
     metavar="N",
-    help="Run N nodes of one process each: the fastest way for short tasks.",
+    help="Run N nodes of one process each, for short tasks.",
 )
 @click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
 def worker(settings: Settings, processes: int | None, celery_options: tuple[str, ...]) -> None:
@@ -48,7 +48,7 @@ def worker(settings: Settings, processes: int | None, celery_options: tuple[str,
 def _run_many(settings: Settings, app: Any, name: str, count: int, celery_options: Sequence[str]) -> int:
     from reliable_tasks.app import ReliableCelery
     from reliable_tasks.observe.logs import StructuredFormatter, format_of
-    from reliable_tasks.worker.many import run_many
+    from reliable_tasks.worker.many_nodes import run_many
 
     if not isinstance(app, ReliableCelery):
         raise SettingError(

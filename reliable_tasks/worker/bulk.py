@@ -10,7 +10,7 @@ from celery.canvas import Signature
 from reliable_tasks.broker.confirms import Outcomes
 from reliable_tasks.errors import BrokerUnreachable, NotAllPublished, NotSent, PublishUnconfirmed
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.worker.alike import Alike, nothing_unusual, sends_plainly
+from reliable_tasks.worker.messages_alike import Alike, nothing_unusual, sends_plainly
 from reliable_tasks.worker.publishing import is_collected, redirect
 
 _PART = 10_000

@@ -7,7 +7,7 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 
 from reliable_tasks.broker.connection import broker_version, connected
-from reliable_tasks.broker.deliveries import Delivery
+from reliable_tasks.broker.deliveries import Delivered
 from reliable_tasks.broker.passive import missing_queues
 from reliable_tasks.errors import MigrationMissing, ReliableTasksError, TopologyDrift, Undecodable
 from reliable_tasks.model.capabilities import Capabilities
@@ -72,7 +72,7 @@ class ReliableConsumer(Consumer):
             read_at_once(connection, self.hub, self._take, self.together.send)
         return connection
 
-    def _take(self, wire: Any, delivery: Delivery) -> bool:
+    def _take(self, wire: Any, delivery: Delivered) -> bool:
         """Take a delivery that was read without kombu; False when it is not usual."""
         name, channel = delivery.headers.get("task"), wire.channels.get(delivery.number)
         take = self.taking.get(name) if isinstance(name, str) else None

@@ -23,7 +23,7 @@ def widen(consumer: Any) -> None:
     """Let the consumers that a worker's consumer is about to begin hold as much as their queues' tasks can use."""
     if consumer.together is None or consumer.prefetch_multiplier != MULTIPLIER:
         return
-    wide = queues_of_usual_tasks(consumer.app)
+    wide = _queues_that_share_commits(consumer.app)
     alone = not consumer.pool.uses_semaphore
     most = TOGETHER_ALONE if alone else TOGETHER * consumer.pool.num_processes
     task_consumer = consumer.task_consumer
@@ -38,7 +38,7 @@ def widen(consumer: Any) -> None:
     task_consumer._basic_consume = basic_consume
 
 
-def queues_of_usual_tasks(app: Any) -> set[str]:
+def _queues_that_share_commits(app: Any) -> set[str]:
     """The declared queues to which, by their declarations, only tasks go that share commits."""
     found: dict[str, bool] = {}
     for task in app.tasks.values():

@@ -177,11 +177,7 @@ class Sender:
             expires_at=sent_at + timedelta(seconds=expiration) if expiration is not None else None,
         )
         self._refuse_too_late(message, sent_at)
-        self.pass_on(ready_to_go(self._runtime, message, sent_at))
-
-    def pass_on(self, message: Message) -> None:
-        """Give a message to whoever takes what is sent here and now."""
-        self._sink()(message)
+        self._sink()(ready_to_go(self._runtime, message, sent_at))
 
     def _refuse_too_late(self, message: Message, sent_at: datetime) -> None:
         retention = self._runtime.settings.key_retention_seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from reliable_tasks.broker.deliveries import Delivery, Unusual, read_delivery
+from reliable_tasks.broker.deliveries import Delivered, Unusual, read_delivery
 
 MOST = 512
 """Times that the socket or the library is asked in one reading; the loop has other things to do, too."""
@@ -17,7 +17,7 @@ _AT_ONCE = 1 << 17
 _FRAMES = 3
 _NOTHING_NOW = (errno.EAGAIN, errno.EINTR)
 
-Take = Callable[[Any, Delivery], bool]
+Take = Callable[[Any, Delivered], bool]
 
 
 def read_at_once(connection: Any, hub: Any, take: Take, when_dry: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Self
 from uuid import uuid4
 
 import structlog
-from celery.exceptions import Ignore
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks import failpoints
@@ -25,9 +24,9 @@ from reliable_tasks.store.engine import (
     waiting_at_most,
     will_pass,
 )
-from reliable_tasks.store.sessions import session_in
 from reliable_tasks.store.verdicts import BeyondRetention, Busy, ClaimRequest, Owned
 from reliable_tasks.worker.call import Call, Delivery
+from reliable_tasks.worker.function_session import function_session
 from reliable_tasks.worker.keyless import keyless, lost_attempt
 from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.outcome import Outcome
@@ -252,18 +251,8 @@ class OneTransaction(ShortTransactions):
     def session(self) -> Iterator[Any]:
         """A session in a savepoint that stays open: what follows the function may fail, and `undo` it."""
         self._effect = self._connection.begin_nested()
-        ignored = None
-        try:
-            with session_in(self._connection) as session:
-                try:
-                    yield session
-                except Ignore as end:
-                    ignored = end  # no failure: `replace` ends so, too
-        except BaseException:
-            self.undo()
-            raise
-        if ignored is not None:
-            raise ignored
+        with function_session(self._connection, self.undo) as session:
+            yield session
 
     def undo(self) -> None:
         if self._effect is None or not self._effect.is_active:

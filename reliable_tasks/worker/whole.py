@@ -5,19 +5,18 @@ failed by itself is not repeated for that: it has left no effect, so its end is 
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
-from celery.exceptions import Ignore
 from celery.utils.log import get_logger
 
 from reliable_tasks.store.engine import transaction_is_gone
-from reliable_tasks.store.sessions import session_in
 from reliable_tasks.store.whole import First, WholeTasks
 from reliable_tasks.worker.call import Call, Delivery
 from reliable_tasks.worker.execution import execute
 from reliable_tasks.worker.first import FIRST, Ahead, usual_call
+from reliable_tasks.worker.function_session import function_session
 from reliable_tasks.worker.outcome import Settlement
 from reliable_tasks.worker.trace import settlement_of
 
@@ -40,21 +39,8 @@ class Effect:
     def heartbeat(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    @contextmanager
-    def session(self) -> Iterator[Any]:
-        """The function's session."""
-        ignored = None
-        try:
-            with session_in(self._connection) as session:
-                try:
-                    yield session
-                except Ignore as end:
-                    ignored = end  # no failure: `replace` ends so, too
-        except BaseException:
-            self.undone = True
-            raise
-        if ignored is not None:
-            raise ignored
+    def session(self) -> AbstractContextManager[Any]:
+        return function_session(self._connection, self.undo)
 
     def undo(self) -> None:
         """Take the function's effect back: with it goes the whole transaction."""

@@ -7,7 +7,7 @@ import kombu
 import pytest
 from kombu.asynchronous import Hub
 
-from reliable_tasks.broker.deliveries import Delivery
+from reliable_tasks.broker.deliveries import Delivered
 from reliable_tasks.worker.reading import read_at_once
 from reliable_tasks.worker.receiving import receive_as_sent
 from tests.waiting import wait_until
@@ -48,7 +48,7 @@ class Reader:
     def close(self) -> None:
         self._hub.close()
 
-    def _take(self, wire: Any, delivery: Delivery) -> bool:
+    def _take(self, wire: Any, delivery: Delivered) -> bool:
         if delivery.body in self.refused:
             return False
         wire.channels[delivery.number].delivered(delivery.delivery_tag)

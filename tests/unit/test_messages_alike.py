@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reliable_tasks.model.envelope import ENQUEUED_AT, Message
 from reliable_tasks.settings import load_settings
-from reliable_tasks.worker.alike import Alike
+from reliable_tasks.worker.messages_alike import Alike
 from reliable_tasks.worker.publishing import redirect
 from tests.integration.publishing.application import application
 

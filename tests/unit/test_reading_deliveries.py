@@ -10,7 +10,7 @@ from amqp.serialization import dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliable_tasks.broker.deliveries import Delivery, Unusual, read_delivery
+from reliable_tasks.broker.deliveries import Delivered, Unusual, read_delivery
 
 CHANNEL = 3
 
@@ -73,7 +73,7 @@ def by_the_library(data: bytes) -> Any:
     return found[0]
 
 
-def attempt(data: bytes, at: int = 0) -> Delivery | None:
+def attempt(data: bytes, at: int = 0) -> Delivered | None:
     try:
         return read_delivery(data, at)
     except Unusual:
@@ -103,6 +103,18 @@ def test_what_is_read_is_what_the_library_reads(of: Any, body: bytes, redelivere
         "exchange": "an exchange",
         "routing_key": "key",
     }
+
+
+@given(
+    st.dictionaries(
+        names, st.one_of(atoms, st.lists(atoms, max_size=3), st.dictionaries(names, atoms, max_size=2))
+    )
+)
+def test_headers_of_common_kinds_are_always_read(headers: dict[str, Any]) -> None:
+    data = delivered({"application_headers": headers}, b"x")
+    found = read_delivery(data, 0)
+    assert found is not None
+    assert found.headers == by_the_library(data).properties["application_headers"]
 
 
 def test_what_celery_sends_is_read() -> None:

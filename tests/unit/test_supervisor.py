@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reliable_tasks.errors import SettingError
-from reliable_tasks.worker.many import run_many
+from reliable_tasks.worker.many_nodes import run_many
 from tests.programs import Done, python
 
 PROGRAM = """

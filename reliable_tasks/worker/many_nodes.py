@@ -37,7 +37,7 @@ _IMPORTED_ONCE = (
     "kombu.transport.pyamqp",
     "reliable_tasks.worker.backend",
     "reliable_tasks.worker.consumer",
-    "reliable_tasks.worker.program",
+    "reliable_tasks.worker.worker_program",
     "reliable_tasks.worker.strategy",
 )
 _PREFETCH = 128
