@@ -189,7 +189,7 @@ def _value(data: bytes, at: int, *, inner: bool) -> tuple[Any, int]:
         return _text(data[at + 4 : end]), end
     if kind == 0x49:  # I
         return _WHOLE(data, at)[0], at + 4
-    if kind == 0x6C:  # l
+    if kind in (0x6C, 0x4C):  # l, and L, which py-amqp writes for it
         return _LONGER(data, at)[0], at + 8
     if kind == 0x74:  # t
         return bool(data[at]), at + 1
