@@ -19,7 +19,7 @@ demo: ## Pay real orders under kill -9 and restarts, count what was lost or doub
 
 .PHONY: test
 test: ## All tests, in three processes that have a private RabbitMQ and Postgres each (ARGS="-k replay")
-	@scripts/timed "make test" $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	@scripts/timed "make test" $(BIN)/python -m pytest -n 3 $(ARGS)
 
 .PHONY: test-javascript
 test-javascript: ## A JavaScript client sends tasks; needs node and npm, which setup does not install
