@@ -31,6 +31,7 @@ from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects
 from reliable_tasks.worker.publishing import Sender, due, redirect, together
 from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
+from reliable_tasks.worker.sending_alike import Patterns
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
 from reliable_tasks.worker.telling import told_by_celery
 
@@ -73,6 +74,7 @@ class ReliableCelery(Celery):
             for queue in shape.queues
             for level in range(queue.levels)
         }
+        self.patterns = Patterns()
         super().__init__(main, **kwargs)
         self.conf.update(self._reliable_configuration(remote_control))
         self.task(finish_chord, name=FINISH, shared=False, ignore_result=True)
@@ -111,6 +113,11 @@ class ReliableCelery(Celery):
             "enable_utc": True,
             "timezone": "UTC",
         }
+
+    @cached_property
+    def sends_plainly(self) -> bool:
+        """Whether it sends tasks as we do, and not in a way of its own."""
+        return type(self).send_task is ReliableCelery.send_task
 
     @cached_property
     def ResultSet(self) -> Any:
@@ -241,7 +248,7 @@ class ReliableCelery(Celery):
             NotAllPublished: when not all were. It says of each what happened, and the others are on their way; what is
                 not known of (PublishUnconfirmed) keeps its id when it is sent again, so that its key runs once.
         """
-        return publish_many(self, signatures, plainly=type(self).send_task is ReliableCelery.send_task)
+        return publish_many(self, signatures)
 
     def enqueue(self, session: Any, signature: Any, **options: Any) -> Any:
         """Send a signature if, and only if, the caller's transaction commits.

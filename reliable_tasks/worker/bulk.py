@@ -10,7 +10,7 @@ from celery.canvas import Signature
 from reliable_tasks.broker.confirms import Outcomes
 from reliable_tasks.errors import BrokerUnreachable, NotAllPublished, NotSent, PublishUnconfirmed
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.worker.messages_alike import Alike, nothing_unusual, sends_plainly
+from reliable_tasks.worker.messages_alike import Alike, nobody_interferes, settings_are_usual
 from reliable_tasks.worker.publishing import is_collected, redirect
 
 _PART = 10_000
@@ -35,14 +35,10 @@ class Unsent:
         self.error = self.error or why
 
 
-def publish_many(app: Any, signatures: Iterable[Any], *, plainly: bool) -> list[Any]:
-    """See `ReliableCelery.publish_many`.
-
-    Args:
-        plainly: whether the application sends in no way of its own.
-    """
+def publish_many(app: Any, signatures: Iterable[Any]) -> list[Any]:
+    """See `ReliableCelery.publish_many`."""
     left = (_begun(one) for one in signatures)
-    bulk, all_of_them = _Bulk(app, plainly), list[Unsent]()
+    bulk, all_of_them = _Bulk(app), list[Unsent]()
     while part := list(islice(left, _PART)):
         all_of_them += part
         bulk.send(part)
@@ -65,11 +61,13 @@ def _begun(one: Any) -> Unsent:
 class _Bulk:
     """One call of `publish_many`."""
 
-    def __init__(self, app: Any, plainly: bool) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = app
         self._tasks = app.tasks
         self._collected = is_collected() or app.conf.task_always_eager
-        self._plainly = plainly and not self._collected and nothing_unusual(app)
+        self._plainly = (
+            app.sends_plainly and not self._collected and settings_are_usual(app) and nobody_interferes(app)
+        )
         self._alike: dict[str, Alike | None] = {}
         self._stopped: Exception | None = None
 
@@ -117,14 +115,16 @@ class _Bulk:
         task = self._plain_task(signature) if self._plainly else None
         alike = self._alike.get(task.name) if task else None
         if alike is not None:
-            one.result, message = alike.made(signature)
+            one.result, message = alike.made(
+                signature.args, signature.kwargs, signature.options.get("task_id")
+            )
             return (message,)
         messages: list[Message] = []
         with redirect(messages.append):
             one.result = signature.apply_async()
         if task is not None and task.name not in self._alike and len(messages) == 1:
             pattern = Alike(task, messages[0], one.result)
-            self._alike[task.name] = pattern if pattern.is_right(signature) else None
+            self._alike[task.name] = pattern if pattern.is_right(signature.args, signature.kwargs) else None
         return messages
 
     def _plain_task(self, signature: Any) -> Any:
@@ -134,7 +134,7 @@ class _Bulk:
         task = self._tasks.get(signature.task)
         if task is None or signature.type is not task:
             return None
-        return task if task.name in self._alike or sends_plainly(task) else None
+        return task if task.name in self._alike or getattr(task, "sends_plainly", False) else None
 
     def _published(self, messages: Iterator[Message]) -> Sequence[Exception | None]:
         if self._stopped is None:

@@ -17,7 +17,6 @@ from reliable_tasks.model.signing import SIGNATURE
 from reliable_tasks.model.storable import storable
 from reliable_tasks.store.identity import new_task_id
 from reliable_tasks.worker.publishing import ready_to_go
-from reliable_tasks.worker.task import ReliableTask
 
 _encode = JSONEncoder().encode
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -36,7 +35,7 @@ class Alike:
         result: what sending it has returned.
     """
 
-    def __init__(self, task: ReliableTask, first: Message, result: Any) -> None:
+    def __init__(self, task: Any, first: Message, result: Any) -> None:
         self._task = task
         self._first = first
         self._ignored = result.ignored
@@ -47,24 +46,21 @@ class Alike:
         self._longest = (task.app.amqp.argsrepr_maxsize, task.app.amqp.kwargsrepr_maxsize)
         self._levels = task.app.conf.task_repr_maxlevels
 
-    def is_right(self, signature: Any) -> bool:
-        """Whether it makes of the first signature exactly what Celery has made of it."""
+    def is_right(self, args: Any, kwargs: Any) -> bool:
+        """Whether it makes of the first arguments exactly what Celery has made of them."""
         first = self._first
         if first.due_at is not None or first.delay is not None or first.expires_at is not None:
             return False
         sent_at = datetime.fromisoformat(first.headers[ENQUEUED_AT])
-        return self.message(signature.args, signature.kwargs, first.task_id, sent_at) == first
+        return self.message(args, kwargs, first.task_id, sent_at) == first
 
-    def made(self, signature: Any) -> tuple[Any, Message]:
-        """The result and the message of a signature of this task that has no options besides an id.
+    def made(self, args: Any, kwargs: Any, task_id: str | None) -> tuple[Any, Message]:
+        """The result and the message of these arguments, without options besides an id.
 
         Raises:
             ArgumentError, MessageTooLarge, TypeError: as `apply_async` does.
         """
-        given = signature.options.get("task_id")
-        message = self.message(
-            signature.args, signature.kwargs, given or new_task_id(), datetime.now(UTC), new=not given
-        )
+        message = self.message(args, kwargs, task_id or new_task_id(), datetime.now(UTC), new=not task_id)
         result = self._result(message.task_id, self._backend, self._task.name)
         result.ignored = self._ignored
         return result, message
@@ -103,29 +99,14 @@ class Alike:
         return ready_to_go(self._runtime, message, sent_at, headers_known=new)
 
 
-def sends_plainly(task: Any) -> bool:
-    """Whether a task is sent as ours are, and not in a way of its own."""
-    cls = type(task)
-    return (
-        isinstance(task, ReliableTask)
-        and "apply_async" not in vars(task)
-        and cls.apply_async is ReliableTask.apply_async
-        and cls.for_sending is ReliableTask.for_sending
-        and cls.shadow_name is ReliableTask.shadow_name
-        and cls.AsyncResult is ReliableTask.AsyncResult
-        and task._dump_pydantic_arguments is None
-    )
+def settings_are_usual(app: Any) -> bool:
+    """Whether no setting makes two messages of one task differ."""
+    return not app.conf.task_routes and not app.conf.task_send_sent_event
 
 
-def nothing_unusual(app: Any) -> bool:
-    """Whether no setting and nobody who listens can make two messages of one task differ."""
-    conf = app.conf
-    return (
-        not conf.task_routes
-        and not conf.task_send_sent_event
-        and not any(signal.receivers for signal in _LOUD)
-        and app.current_worker_task is None
-    )
+def nobody_interferes(app: Any) -> bool:
+    """Whether nobody who listens, and no task that runs, can make two messages of one task differ."""
+    return not any(signal.receivers for signal in _LOUD) and app.current_worker_task is None
 
 
 def _shown(value: Any, longest: int, levels: int) -> str:

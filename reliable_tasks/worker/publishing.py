@@ -231,6 +231,11 @@ def is_collected() -> bool:
     return redirected.get() is not None or current_unit.get() is not None
 
 
+def publishes_at_once() -> bool:
+    """Whether what is sent here, and is not due later, waits for nothing and nobody."""
+    return not is_collected() and _window.get() is None
+
+
 def due(eta: datetime | str | None, countdown: float | None) -> Due:
     """What Celery's options mean. A naive eta is taken as UTC, as Celery does.
 

@@ -11,6 +11,7 @@ from reliable_tasks.errors import TaskDeclarationError
 from reliable_tasks.store.identity import new_task_id
 from reliable_tasks.worker.arguments import Arguments, to_wire
 from reliable_tasks.worker.options import TaskOptions
+from reliable_tasks.worker.sending_alike import send_alike
 from reliable_tasks.worker.unit import current_unit
 
 
@@ -32,14 +33,31 @@ class ReliableTask(Task):
         Raises:
             ArgumentError: when they do not fit the function, or a float stands for money.
         """
-        args, kwargs = self.for_sending(args, kwargs, partial=self._partial(options))
-        send = functools.partial(super().apply_async, args, kwargs, **options)
         unit = current_unit.get()
-        if unit is None or not self.app.conf.task_always_eager:
-            return send()
-        task_id = options.get("task_id") or new_task_id()
-        unit.after_commit.append(functools.partial(send, task_id=task_id))
-        return self.AsyncResult(task_id)
+        if unit is not None and self.app.conf.task_always_eager:
+            args, kwargs = self.for_sending(args, kwargs, partial=self._partial(options))
+            options["task_id"] = options.get("task_id") or new_task_id()
+            unit.after_commit.append(functools.partial(super().apply_async, args, kwargs, **options))
+            return self.AsyncResult(options["task_id"])
+
+        def send() -> Any:
+            sent_args, sent_kwargs = self.for_sending(args, kwargs, partial=self._partial(options))
+            return super(ReliableTask, self).apply_async(sent_args, sent_kwargs, **options)
+
+        return send_alike(self, args, kwargs, options, send)
+
+    @property
+    def sends_plainly(self) -> bool:
+        """Whether it is sent as ours are, and not in a way of its own."""
+        cls = type(self)
+        return (
+            "apply_async" not in vars(self)
+            and cls.apply_async is ReliableTask.apply_async
+            and cls.for_sending is ReliableTask.for_sending
+            and cls.shadow_name is ReliableTask.shadow_name
+            and cls.AsyncResult is ReliableTask.AsyncResult
+            and self._dump_pydantic_arguments is None
+        )
 
     def for_sending(
         self, args: Any, kwargs: Any, *, partial: bool = False
