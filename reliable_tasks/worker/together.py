@@ -96,8 +96,9 @@ class Together:
     def add(self, received: Received) -> None:
         """Take a delivery; `send` hands it over, at the latest when the loop comes round."""
         if not self._waiting:
-            # what comes while the consumer is being started is read by nobody's `read_at_once`
-            self._hub.call_soon(self.send)
+            # what comes while the consumer is being started is read by nobody's `read_at_once`; not by call_soon,
+            # which the loop may look at after it has waited for events, up to half a second
+            self._hub.call_later(0, self.send)
         self._waiting.append(received)
 
     def send(self) -> None:
