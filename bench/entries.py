@@ -12,7 +12,7 @@ from bench.system import ROOT, System, python
 from bench.systems import find, ours_missing
 from bench.workers import running
 
-CHORDS = {"celery-stock-chord": "celery-stock", "ours-chord": "ours-none-prefork2"}
+CHORDS = {"celery-stock-chord": "celery-stock", "ours-chord": "ours-none-processes2"}
 PUBLISH_MANY, RELAY = "ours-publish-many", "ours-relay"
 BULK = {PUBLISH_MANY: "publish_many", RELAY: "relay"}
 """What the producer of each does."""

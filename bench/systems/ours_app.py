@@ -38,8 +38,8 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-@app.task(name="bench.number", queue="bench")
-def number(n: int) -> int:
+@app.idempotent_task(key="number:{n}", effects="none", queue="pure")
+def number(ctx: TaskContext, n: int) -> int:
     """A part of a chord's header."""
     return n
 
