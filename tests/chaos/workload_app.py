@@ -70,10 +70,10 @@ def transfer(
 
 
 @app.idempotent_task(
-    key="receipt:{tid}", effects="database", queue="notifications", retry=_patient, max_crashes=20
+    key="receipt:{tid}", effects="database", queue="notifications", retry=_patient, max_crashes=20, batch=8
 )
 def receipt(ctx: TaskContext, tid: str) -> dict[str, Any]:
-    """What a transfer sends: an effect of its own, which moves nothing."""
+    """What a transfer sends: an effect of its own, which moves nothing, and shares a commit with others."""
     _begin(ctx)
     _note(ctx, source="", target="", amount=0)
     return {"tid": tid, "source": "", "target": "", "amount": 0}

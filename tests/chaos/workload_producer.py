@@ -105,7 +105,11 @@ class Producer:
 
         try:
             publish(self._channel, send["name"], send["mark"])
-        except (pika.exceptions.UnroutableError, pika.exceptions.NackError):
+        except pika.exceptions.UnroutableError:
+            return "fail"
+        except pika.exceptions.NackError:
+            # seen on 3.10: what a full queue has refused once, it goes on refusing on this channel
+            self._channel.connection.close()
             return "fail"
         except pika.exceptions.AMQPError:
             self._channel = None
