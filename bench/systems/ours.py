@@ -225,7 +225,7 @@ def _application() -> Any:
 
 
 _ABOUT = {
-    "work_none": ('effects="none"', 1500, 100),
+    "work_none": ('effects="none"', 8000, 100),
     "work_database": ('effects="database", empty body', 1000, 0),
     "work_external": ('effects="external", empty body', 800, 0),
     "transfer": ("a transfer, one commit each", 1000, 0),
