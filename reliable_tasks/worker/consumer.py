@@ -68,7 +68,7 @@ class ReliableConsumer(Consumer):
             self.together.forget()
         self.together, self.taking = None, {}
         if self.hub is not None and can_go_together(self.controller):
-            self.together = Together(self.pool, self.hub, self.connection_errors)
+            self.together = Together(self.pool, self.hub)
             read_at_once(connection, self.hub, self._take, self.together.send)
         return connection
 

@@ -16,6 +16,7 @@ from reliable_tasks.model.envelope import replay_number
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.worker.call import delivery_of, verify
 from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.settling import settling
 from reliable_tasks.worker.timeouts import end_process, record_timeout
 
 logger = get_logger("reliable_tasks.worker")
@@ -150,14 +151,15 @@ class ReliableRequest(Request):
         if self._settled:
             return
         self._settled = True
-        if failpoints.ACTIVE:
-            failpoints.reach(
-                "worker.parent_before_settle", getattr(self.message.channel.connection, "sock", None)
-            )
-        if settlement is Settlement.ACK:
-            self.acknowledge()
-        else:
-            self.reject(requeue=settlement is Settlement.REQUEUE)
+        with settling(self.message.channel):
+            if failpoints.ACTIVE:
+                failpoints.reach(
+                    "worker.parent_before_settle", getattr(self.message.channel.connection, "sock", None)
+                )
+            if settlement is Settlement.ACK:
+                self.acknowledge()
+            else:
+                self.reject(requeue=settlement is Settlement.REQUEUE)
         if failpoints.ACTIVE:
             failpoints.reach("worker.parent_after_settle")
 

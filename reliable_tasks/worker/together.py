@@ -15,6 +15,7 @@ from celery.utils.log import get_logger
 from reliable_tasks import failpoints
 from reliable_tasks.worker.ahead import trace_together
 from reliable_tasks.worker.outcome import Settlement
+from reliable_tasks.worker.settling import settling
 
 logger = get_logger("reliable_tasks.worker")
 
@@ -79,13 +80,11 @@ class Together:
     Args:
         pool: Celery's; its processes are the ones that run it.
         hub: the event loop.
-        connection_errors: those that settling meets when the connection is gone: the delivery will come again.
     """
 
-    def __init__(self, pool: Any, hub: Any, connection_errors: tuple[type[BaseException], ...]) -> None:
+    def __init__(self, pool: Any, hub: Any) -> None:
         self._pool = pool
         self._hub = hub
-        self._errors = connection_errors
         self._waiting: deque[Received] = deque()
         self._under_way = 0
         self._sending = False
@@ -131,21 +130,17 @@ class Together:
 
     def _settle(self, chosen: Sequence[Received], answer: Any) -> None:
         self._under_way -= 1
-        if failpoints.ACTIVE:
-            failpoints.reach(
-                "worker.parent_before_settle", getattr(chosen[0].channel.connection, "sock", None)
-            )
-        if isinstance(answer, ExceptionInfo):
-            logger.warning("%d tasks lost their process: they will be delivered again", len(chosen))
-            answer = [Settlement.REQUEUE] * len(chosen)
-        given = list(zip(chosen, answer, strict=True))
-        self._waiting.extendleft(one for one, settlement in reversed(given) if settlement is None)
-        try:
+        with settling(chosen[0].channel):
+            if failpoints.ACTIVE:
+                failpoints.reach(
+                    "worker.parent_before_settle", getattr(chosen[0].channel.connection, "sock", None)
+                )
+            if isinstance(answer, ExceptionInfo):
+                logger.warning("%d tasks lost their process: they will be delivered again", len(chosen))
+                answer = [Settlement.REQUEUE] * len(chosen)
+            given = list(zip(chosen, answer, strict=True))
+            self._waiting.extendleft(one for one, settlement in reversed(given) if settlement is None)
             self._tell(given)
-        except self._errors as error:
-            logger.critical(
-                "%d tasks could not be settled, and will be delivered again: %r", len(chosen), error
-            )
         if failpoints.ACTIVE:
             failpoints.reach("worker.parent_after_settle")
         self.send()

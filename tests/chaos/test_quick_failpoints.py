@@ -46,7 +46,7 @@ OTHERWISE = [
     Cell(("worker.after_verify:raise", "worker.after_claim:raise:2", "worker.after_effect:raise:3"), WORKER),
     Cell(("worker.before_commit:raise", "worker.before_commit:reset:3"), WORKER),
     Cell(("worker.after_claim:stop(2500)", "worker.before_commit:stop(2500):2"), WORKER),
-    Cell(("worker.parent_before_settle:reset:3",), WORKER),
+    Cell(("worker.parent_before_settle:reset:3", "worker.parent_before_settle:raise:6"), WORKER),
     Cell(("worker.parent_after_settle:stop(1500):3", "worker.after_effect:sleep(500):2"), WORKER),
     Cell(("ext.after_call:raise",), WORKER),
     Cell(("ext.before_outcome_commit:reset",), WORKER),

@@ -28,7 +28,8 @@ def app(settings: Settings, applied_shape: None) -> Iterator[ReliableCelery]:
         for _ in range(2):
             app.tasks["plain"].apply_async((0,))
             app.tasks["note"].apply_async((0,))
-        assert app.patterns.known["plain"].alike and app.patterns.known["note"].alike
+        assert app.patterns.known["plain"].alike
+        assert app.patterns.known["note"].alike
         yield app
     app.runtime.engine.dispose()
 
