@@ -119,6 +119,7 @@ class StockCelery(System):
 
 def run_chord(chord: Any, number: Any, total: Any, count: int, **options: Any) -> float:
     """Seconds from sending a chord of `count` tasks to its result, which is checked."""
+    # other numbers than those below: where they are keys, each runs once
     chord([number.s(-1), number.s(-2)])(total.s()).get(timeout=60, **options)
     start = perf_counter()
     answer = chord([number.s(n) for n in range(count)])(total.s()).get(timeout=120, **options)

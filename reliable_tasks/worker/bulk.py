@@ -10,7 +10,7 @@ from celery.canvas import Signature
 from reliable_tasks.broker.confirms import Outcomes
 from reliable_tasks.errors import BrokerUnreachable, NotAllPublished, NotSent, PublishUnconfirmed
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.worker.messages_alike import Alike, nobody_interferes, settings_are_usual
+from reliable_tasks.worker.messages_alike import Alike, alike_of, nobody_interferes, settings_are_usual
 from reliable_tasks.worker.publishing import is_collected, redirect
 
 _PART = 10_000
@@ -122,9 +122,9 @@ class _Bulk:
         messages: list[Message] = []
         with redirect(messages.append):
             one.result = signature.apply_async()
-        if task is not None and task.name not in self._alike and len(messages) == 1:
-            pattern = Alike(task, messages[0], one.result)
-            self._alike[task.name] = pattern if pattern.is_right(signature.args, signature.kwargs) else None
+        if task is not None and task.name not in self._alike:
+            args, kwargs = signature.args, signature.kwargs
+            self._alike[task.name] = alike_of(task, messages, one.result, args, kwargs)
         return messages
 
     def _plain_task(self, signature: Any) -> Any:

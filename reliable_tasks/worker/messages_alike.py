@@ -3,6 +3,7 @@
 Only what differs is made anew: id, arguments, time and signature. All the rest is that of the first.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -97,6 +98,19 @@ class Alike:
             first.priority,
         )
         return ready_to_go(self._runtime, message, sent_at, headers_known=new)
+
+
+def alike_of(task: Any, messages: Sequence[Message], result: Any, args: Any, kwargs: Any) -> Alike | None:
+    """How messages are made like the one that Celery has made of these arguments; None when they cannot be.
+
+    Args:
+        messages: what was sent for them.
+        result: what sending has returned.
+    """
+    if len(messages) != 1:
+        return None
+    found = Alike(task, messages[0], result)
+    return found if found.is_right(args, kwargs) else None
 
 
 def settings_are_usual(app: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliable_tasks.model.envelope import Message
-from reliable_tasks.worker.messages_alike import Alike, nobody_interferes, settings_are_usual
+from reliable_tasks.worker.messages_alike import Alike, alike_of, nobody_interferes, settings_are_usual
 from reliable_tasks.worker.publishing import publishes_at_once, redirect
 
 
@@ -59,10 +59,8 @@ def _first(task: Any, args: Any, kwargs: Any, send: Callable[[], Any]) -> Any:
     messages: list[Message] = []
     with redirect(messages.append):
         result = send()
-    alike = None
-    if len(messages) == 1 and settings_are_usual(task.app) and task.sends_plainly:
-        found = Alike(task, messages[0], result)
-        alike = found if found.is_right(args, kwargs) else None
+    usual = settings_are_usual(task.app) and task.sends_plainly
+    alike = alike_of(task, messages, result, args, kwargs) if usual else None
     conf = task.app.conf
     task.app.patterns.known[task.name] = _Pattern(alike, len(conf.maps), dict(conf.changes), dict(vars(task)))
     task.app.runtime.send_all(messages)

@@ -72,8 +72,10 @@ def a_receiver(app: ReliableCelery) -> Iterator[None]:
         headers["stamp"] = "x"
 
     signals.before_task_publish.connect(stamp)
-    yield
-    signals.before_task_publish.disconnect(stamp)
+    try:
+        yield
+    finally:
+        signals.before_task_publish.disconnect(stamp)
 
 
 @contextmanager
@@ -81,9 +83,11 @@ def within_a_task(app: ReliableCelery) -> Iterator[None]:
     task = app.tasks["note"]
     task.push_request(id="the-parent", root_id="the-root", called_directly=False)
     _task_stack.push(task)
-    yield
-    _task_stack.pop()
-    task.pop_request()
+    try:
+        yield
+    finally:
+        _task_stack.pop()
+        task.pop_request()
 
 
 CHANGES: dict[str, Change] = {
