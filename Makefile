@@ -61,6 +61,11 @@ bench-growth: ## A growth curve (CURVE=queue, table, workers or memory; ARGS="--
 	@scripts/setup-bench
 	@$(BENCH) growth $(or $(CURVE),queue) $(if $(OUTPUT),--output $(OUTPUT)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
+.PHONY: bench-outage
+bench-outage: ## Postgres away for a minute under full load, and what is missing then (ARGS="--of broker")
+	@scripts/setup-bench
+	@$(BENCH) outage $(if $(OUTPUT),--output $(OUTPUT)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
 .PHONY: bench-profile
 bench-profile: ## What each step of a task's way costs in CPU (SYSTEM=ours-none-solo2 ARGS=--idle)
 	@scripts/setup-bench

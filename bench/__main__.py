@@ -1,4 +1,4 @@
-"""The command line: `python -m bench quick | full | growth | latency | profile | docs | list`. See the Makefile."""
+"""The command line: `python -m bench WHAT`, with WHAT as `python -m bench -h` lists it. See the Makefile."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from os import getloadavg
 
-from bench import growth, loaded, page, profiling
+from bench import growth, loaded, outage, page, profiling
 from bench.choice import entries_of
 from bench.configuration import configuration
 from bench.entries import Entry, Whole
@@ -104,6 +104,7 @@ def _options() -> argparse.Namespace:
         one.add_argument("--broker", default="", help="a series of RabbitMQ, as in 4.3")
     growth.add_options(commands)
     loaded.add_options(commands)
+    outage.add_options(commands)
     profiling.add_options(commands)
     page.add_options(commands)
     commands.add_parser("list", help="all configurations").set_defaults(command=_list)

@@ -5,7 +5,6 @@ The rate is measured first, in the same place; then a second producer sends at a
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -21,12 +20,9 @@ from bench.producing import produce
 from bench.report import table
 from bench.rounds import say
 from bench.services import services
-from bench.system import ROOT, python
+from bench.system import RATE, ROOT, python
 from bench.systems.ours import Ours
 from bench.workers import running
-
-RATE = "BENCH_RATE"
-"""Tasks a second that a paced producer sends."""
 
 _FOREVER_SECONDS = 600
 _SETTLE_SECONDS = 2
@@ -98,8 +94,3 @@ def _paced(system: Ours, rate: float) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
-
-
-def rate() -> float:
-    """In the paced producer."""
-    return float(os.environ[RATE])

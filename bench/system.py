@@ -17,6 +17,8 @@ from bench.addresses import addresses
 
 ROOT = Path(__file__).resolve().parent.parent
 DATABASE = "BENCH_DATABASE"
+RATE = "BENCH_RATE"
+"""Tasks a second that a paced producer sends."""
 
 
 class System(ABC):

@@ -8,8 +8,9 @@ from typing import Any
 import amqp
 
 from bench.addresses import addresses
+from bench.depth import connection, ready
 from bench.raw import Measure
-from bench.raw.messages import PERSISTENT, QUEUE, body, connection, fresh_queue, ready
+from bench.raw.messages import PERSISTENT, QUEUE, body, fresh_queue
 
 MANY, FEW, WINDOW = 20_000, 2_000, 500
 Publisher = Callable[[int], float]
@@ -138,7 +139,7 @@ def _publish(kind: str, how: Publisher, count: int) -> Measure:
         fresh_queue(kind)
         rate = how(count)
         time.sleep(0.3)  # a quorum queue counts what it has confirmed a moment later
-        if (found := ready()) != count:
+        if (found := ready(QUEUE)) != count:
             raise RuntimeError(f"{found} of {count} messages are in the queue")
         return rate
 

@@ -11,8 +11,9 @@ import psycopg2.extras
 
 from bench import clean
 from bench.addresses import addresses
+from bench.depth import connection
 from bench.raw import Measure
-from bench.raw.messages import QUEUE, connection, fresh_queue
+from bench.raw.messages import QUEUE, fresh_queue
 from bench.raw.publishing import pipelined
 
 COUNT = 20_000

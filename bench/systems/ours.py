@@ -1,5 +1,6 @@
 """Ours, as a user runs it: an ordinary application, ordinary producers, each worker command in turn."""
 
+import os
 import time
 from dataclasses import dataclass
 from time import perf_counter
@@ -7,7 +8,7 @@ from typing import Any
 
 from bench import bank, clean
 from bench.addresses import addresses
-from bench.system import System, script, span_query, timed_calls
+from bench.system import RATE, System, script, span_query, timed_calls
 from bench.systems import ours_aged, ours_missing
 
 APPLICATION = "bench.systems.ours_app"
@@ -135,13 +136,12 @@ class Ours(System):
 
     def paced(self, first: int, count: int) -> float:
         """Send in small windows, as many a second as the environment says."""
-        from bench.loaded import rate
-
-        each = max(1, int(rate() * PACE_SECONDS))
+        rate = float(os.environ[RATE])
+        each = max(1, int(rate * PACE_SECONDS))
         start = perf_counter()
         for begin in range(first, first + count, each):
             self.fill(begin, each)
-            early = start + (begin + each - first) / rate() - perf_counter()
+            early = start + (begin + each - first) / rate - perf_counter()
             time.sleep(max(0.0, early))  # the pace that was asked for
         return perf_counter() - start
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 
 from bench import bank, clean
-from bench.addresses import addresses
+from bench.depth import ready
 from bench.system import System, script, span_query, timed_calls
 
 _STORES = {"db": "postgres", "redis": "redis", "none": "none"}
@@ -71,7 +71,7 @@ class StockCelery(System):
             return int(clean.redis_client(1).dbsize())
         if self.result_store == "none":
             # nothing tells more: what has left the queue, which is too much by what is prefetched
-            return self.published - _ready()
+            return self.published - ready("bench")
         try:
             return int(self.query("SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'")[0])
         except psycopg2.errors.UndefinedTable:
@@ -127,13 +127,6 @@ def run_chord(chord: Any, number: Any, total: Any, count: int, **options: Any) -
     if answer != sum(range(count)):
         raise RuntimeError(f"a chord of {count} came to {answer}")
     return taken
-
-
-def _ready() -> int:
-    from kombu import Connection
-
-    with Connection(addresses().vhost) as connection:
-        return int(connection.default_channel.queue_declare("bench", passive=True).message_count)
 
 
 def _variants() -> Sequence[StockCelery]:
