@@ -32,7 +32,7 @@ fuzz: setup ## A million bent messages through the decoder (ARGS="--seed 7 --inp
 
 .PHONY: test-brokers
 test-brokers: ## Tests on several releases of RabbitMQ, as root (BROKERS="4.0 4.3" ARGS="-k replay")
-	@scripts/timed "make test-brokers" $(BIN)/python scripts/test-brokers "$(BROKERS)" $(ARGS)
+	@CI=true scripts/timed "make test-brokers" $(BIN)/python scripts/test-brokers "$(BROKERS)" $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Random faults against thousands of transfers (SEED=3 MINUTES=10 BROKER=4.3 NODES=3)
