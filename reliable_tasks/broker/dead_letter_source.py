@@ -10,6 +10,9 @@ import pika.exceptions
 
 from reliable_tasks.broker.connection import connected
 from reliable_tasks.broker.content_headers import guard_pika
+from reliable_tasks.errors import TopologyDrift
+
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,18 @@ class DeadLetterSource:
 
         Raises:
             BrokerUnreachable: when there is no connection.
+            TopologyDrift: when a queue is not there.
         """
         try:
             return self._take(limit)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            self.close()
+            if error.reply_code != _NOT_FOUND:
+                return []
+            raise TopologyDrift(
+                f"a dead-letter queue cannot be read: {error.reply_text}",
+                hint="run `reliable-tasks topology apply`",
+            ) from error
         except pika.exceptions.AMQPError:
             self.close()
             return []

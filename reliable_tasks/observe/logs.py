@@ -21,8 +21,6 @@ EventDict = MutableMapping[str, Any]
 _FIELDS = "reliable_tasks_fields"
 _EVENT = "reliable_tasks_event"
 _FIRST = ("task_id", "idempotency_key", "attempt")
-_QUIET = ("pika",)
-"""They log each step of a connection; we say ourselves when one fails."""
 
 _pairs = structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
@@ -90,8 +88,6 @@ def configure_logging(form: LogFormat, *, level: int = logging.INFO, stream: Tex
     restyle(handler, form)
     root.addHandler(handler)
     root.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _as_record(

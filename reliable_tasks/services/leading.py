@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
+from reliable_tasks.store.engine import explained
 from reliable_tasks.store.leadership import Lead, lead
 
 
@@ -15,7 +16,15 @@ class Leadership:
         self._session: Any = None
 
     def held(self) -> bool:
-        """Lead, or go on leading; False while another does."""
+        """Lead, or go on leading; False while another does.
+
+        Raises:
+            DatabaseUnreachable: when the database cannot be reached or went away.
+        """
+        with explained(self._engine):
+            return self._held()
+
+    def _held(self) -> bool:
         if self._session is None:
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             if not lead(connection, self._what):

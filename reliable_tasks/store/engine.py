@@ -108,13 +108,20 @@ def begin(engine: Engine) -> Iterator[Connection]:
         DatabaseUnreachable: when the database cannot be reached or went away.
         MigrationMissing: when a table or column is missing.
     """
-    try:
+    with explained(engine):
         with engine.begin() as connection:
             take_noted(connection)
             yield connection
             ended = take_noted(connection)
         if ended:
             announcer_of(engine, connector).announce(ended)
+
+
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """The framework's errors instead of a driver's, where there is one of that kind."""
+    try:
+        yield
     except DBAPIError as error:
         known = explain(error, engine.url.render_as_string(hide_password=True))
         if known is None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from reliable_tasks.errors import TopologyDrift
 from reliable_tasks.services.collector import Collector
 from reliable_tasks.store.engine import begin
 from tests.integration.dying import die
@@ -104,3 +105,12 @@ def test_the_message_of_the_first_death_does_not_undo_a_replay(
     die(channel, id="f", task="pay")
     (kept,) = collected(1)
     assert (kept["state"], kept["result_state"]) == ("replaying", "enqueued")
+
+
+def test_a_queue_that_is_not_there_is_told_until_it_is(channel: Any, collector: Collector) -> None:
+    channel.queue_delete("default.dead")
+    with pytest.raises(TopologyDrift, match=r"no queue 'default\.dead'") as told:
+        collector.run_once()
+    assert told.value.hint == "run `reliable-tasks topology apply`"
+    channel.queue_declare("default.dead", durable=True, arguments={"x-queue-type": "quorum"})
+    assert collector.run_once() == 0

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pika
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
+from reliable_tasks.errors import DatabaseUnreachable
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.model.states import TaskState
 from reliable_tasks.services.sweeper import Sweeper
@@ -143,7 +143,7 @@ def test_an_outage_of_the_database_is_no_lapse_of_the_workers(engine: Any) -> No
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             )
             connection.execute(text(f"{others} AND pid <> pg_backend_pid()"))
-        with pytest.raises(DBAPIError):
+        with pytest.raises(DatabaseUnreachable):
             sweeper.run_once()
         assert sweeper.run_once() == 0
         with begin(engine) as connection:
