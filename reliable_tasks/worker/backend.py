@@ -17,7 +17,7 @@ from reliable_tasks.store.engine import begin, create_engine, is_outage
 from reliable_tasks.worker.chording import finish_here, new_chord
 from reliable_tasks.worker.foreign import record_foreign
 from reliable_tasks.worker.publishing import chord_sink
-from reliable_tasks.worker.rebuilt import exception_of
+from reliable_tasks.worker.rebuilt import exception_of, exception_of_end
 from reliable_tasks.worker.rows import now, request_columns, result_columns
 from reliable_tasks.worker.sets import MOST_REMEMBERED, leaves_of
 from reliable_tasks.worker.unit import StoredResult, current_unit
@@ -143,7 +143,7 @@ class ReliableBackend(BaseBackend):
         meta = {
             "task_id": row["task_id"],
             "status": celery_state(row["state"], row["celery_state"]),
-            "result": self.decode(bytes(row["result"])) if row["result"] else None,
+            "result": self.decode(bytes(row["result"])) if row["result"] else exception_of_end(row),
             "traceback": row["traceback"],
             "date_done": row["finished_at"],
             "name": row["name"],

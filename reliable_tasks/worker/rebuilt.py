@@ -12,6 +12,11 @@ from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
+from celery.exceptions import TaskRevokedError
+
+from reliable_tasks.errors import ExecutionError
+from reliable_tasks.model.states import ENDS, TaskState
+
 _TRUSTED = ("reliable_tasks", "celery", "kombu", "billiard")
 _NAME = re.compile(r"[\w.<>]{1,200}")
 _STAND_IN = "UnknownError"
@@ -34,6 +39,23 @@ def exception_of(told: Any, declared: Collection[type] = ()) -> Exception:
     except Exception:
         pass
     return _stand_in(name, module)(*arguments)
+
+
+def exception_of_end(row: dict[str, Any]) -> Exception | None:
+    """What stands for the exception of a task that ended without one, since nothing ran it; None of any other.
+
+    Celery's clients raise what a failed task left, and cannot raise nothing.
+    """
+    state, why = row["state"], f"{row['state']}, {row['reason']}" if row["reason"] else row["state"]
+    if state in (TaskState.CANCELLED, TaskState.EXPIRED):
+        revoked: Exception = TaskRevokedError(why)
+        return revoked
+    if state not in ENDS - {TaskState.SUCCEEDED, TaskState.DUPLICATE}:
+        return None
+    return ExecutionError(
+        f"task {row['task_id']} has not run to an end: it is {why}",
+        hint=f"`reliable-tasks results timeline {row['task_id']}` tells more",
+    )
 
 
 def _loaded(module: Any, name: Any) -> type[Exception] | None:

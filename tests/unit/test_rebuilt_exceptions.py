@@ -6,9 +6,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from celery.exceptions import TaskRevokedError
 
-from reliable_tasks.errors import KeyConflict
-from reliable_tasks.worker.rebuilt import exception_of
+from reliable_tasks.errors import ExecutionError, KeyConflict
+from reliable_tasks.worker.rebuilt import exception_of, exception_of_end
 
 CALLED: list[Any] = []
 
@@ -125,3 +126,20 @@ def test_what_is_no_exception_is_only_told_of(
 @pytest.mark.parametrize("row", [5, "text", [1], {"x": 1}, {"exc_message": {"a": 1}}])
 def test_whatever_a_row_holds_is_an_exception(row: Any) -> None:
     assert type(exception_of(row)).__mro__[1] is Exception
+
+
+def of_end(state: str, reason: str | None = None) -> Exception | None:
+    return exception_of_end({"task_id": "t1", "state": state, "reason": reason})
+
+
+def test_who_waits_for_what_nothing_ran_is_told_why() -> None:
+    dead, cancelled = of_end("dead", "unknown_task"), of_end("cancelled")
+    assert isinstance(dead, ExecutionError)
+    assert dead.message == "task t1 has not run to an end: it is dead, unknown_task"
+    assert isinstance(cancelled, TaskRevokedError)
+    assert str(cancelled) == "cancelled"
+
+
+@pytest.mark.parametrize("state", ["enqueued", "running", "retry_wait", "succeeded", "duplicate"])
+def test_what_has_not_failed_has_no_exception(state: str) -> None:
+    assert of_end(state) is None

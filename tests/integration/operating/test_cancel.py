@@ -14,6 +14,8 @@ SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle in transaction' AND pid <> pg_backend_pid()
 """
 
+ASK = f"import sys; from {APPLICATION} import app; app.AsyncResult(sys.argv[1]).get(timeout=20)"
+
 
 def ready(operator: Operator, queue: str) -> int:
     """Messages that no worker has taken."""
@@ -31,6 +33,8 @@ def test_a_task_in_the_outbox_is_withdrawn(idle: Operator) -> None:
     assert idle.rows("tasks", "cancel", task_id, "--yes")[0]["outcome"] == "nothing"
     (event,) = [row for row in idle.rows("results", "timeline", task_id) if row["event"] == "task.cancel"]
     assert event["detail"].endswith("wrong order")
+    asked = idle.around.python("-c", ASK, task_id)
+    assert asked.stderr.endswith("celery.exceptions.TaskRevokedError: cancelled, wrong order\n")
 
 
 def test_a_message_whose_task_was_cancelled_runs_nothing(idle: Operator) -> None:
