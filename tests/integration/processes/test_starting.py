@@ -16,3 +16,10 @@ def test_processes_behind_options_of_celery_are_not_overlooked(around: Deploymen
     done = around.python("-m", *WORKER, "-l", "INFO", "--processes", "2")
     assert done.returncode == 2
     assert "must come before" in done.stderr
+
+
+def test_a_queue_that_is_not_declared_is_told_with_those_that_are(around: Deployment) -> None:
+    done = around.python("-m", *WORKER, "--processes", "2", "-Q", "nowhere")
+    assert done.returncode == 1
+    assert "error[RT306]: there is no queue nowhere in the topology" in done.stderr
+    assert "hint: declare it there or use one of " in done.stderr
