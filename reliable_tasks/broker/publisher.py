@@ -238,7 +238,8 @@ def _numbered(messages: Iterable[Message], outcomes: Outcomes) -> Iterator[Sent]
 
 
 def _refused(message: Message, error: BaseException) -> PublishRefused:
-    return PublishRefused(
-        f"task {message.task_id} cannot be sent: {first_line(error)}",
-        hint="its exchange is not there, or a header, property or routing key is not what AMQP can hold",
-    )
+    if isinstance(error, amqp.exceptions.NotFound):
+        hint = "run `reliable-tasks topology apply`"
+    else:
+        hint = "a header, property or routing key is not what AMQP can hold"
+    return PublishRefused(f"task {message.task_id} cannot be sent: {first_line(error)}", hint=hint)

@@ -150,7 +150,7 @@ def _drained(names: Sequence[str], api: Management) -> Check:
         held = _held(names, api)
     shown = ", ".join(f"{name} holds {count}" for name, count in held.items())
     if sum(held.values()) < sum(first.values()) or not held:
-        evidence = f"being drained: {shown}" if held else "drained into the database"
+        evidence = f"being drained: {shown}" if held else "empty"
         return judged("dead-letter queues", "G5", True, evidence)
     return judged(
         "dead-letter queues",

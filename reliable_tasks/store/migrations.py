@@ -63,7 +63,7 @@ def check(url: str) -> list[str]:
         with begin(engine) as connection:
             context = _context_of(connection)
             found, wanted = context.get_current_revision(), newest()
-            lines = [] if found == wanted else [f"revision is {found}, newest is {wanted}"]
+            lines = [] if found == wanted else [f"revision is {found or 'none'}, newest is {wanted}"]
             if found is not None:
                 lines += [str(difference) for difference in compare_metadata(context, metadata)]
             return lines

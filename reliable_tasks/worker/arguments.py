@@ -129,7 +129,8 @@ class Arguments:
             return _converted(value, wanted)
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise ArgumentError(
-                f"argument {name} is {type(value).__name__}: {error}", hint=f"it is declared {wanted}"
+                f"argument {name} is {type(value).__name__}: {error}",
+                hint=f"it is declared {inspect.formatannotation(wanted)}",
             ) from error
 
 

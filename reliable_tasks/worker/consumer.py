@@ -139,7 +139,7 @@ class ReliableConsumer(Consumer):
         found, newest = migrations.current(database_url), migrations.newest()
         if found != newest:
             raise MigrationMissing(
-                f"the database is at revision {found}, this program needs {newest}",
+                f"the database is at {f'revision {found}' if found else 'no revision'}, this program needs {newest}",
                 hint="run `reliable-tasks db upgrade`",
             )
         with connected(broker_url, purpose="worker start") as connection:

@@ -14,6 +14,7 @@ import sqlalchemy
 from sqlalchemy import text
 
 from reliable_tasks.dev import Stack
+from reliable_tasks.errors import PublishRefused
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.services.relay import WINDOW, Relay
 from reliable_tasks.settings import Settings
@@ -220,3 +221,9 @@ def test_only_what_is_due_is_gone_through(engine: Any, relay: Relay) -> None:
     assert scan["Index Name"] == "ix_outbox_due_at"
     assert scan.get("Rows Removed by Filter", 0) == 0
     assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] < 50
+
+
+def test_before_the_topology_is_applied_a_refusal_says_so(settings: Settings) -> None:
+    with closing(Runtime(settings, TOPOLOGY).publisher) as publisher, pytest.raises(PublishRefused) as told:
+        publisher.publish(message("a", exchange="commands", routing_key="default"))
+    assert told.value.hint == "run `reliable-tasks topology apply`"

@@ -21,7 +21,7 @@ def test_a_difference_is_found(fresh_database: str) -> None:
 
 
 def test_a_database_without_the_schema_is_behind(empty_database: str) -> None:
-    assert migrations.check(empty_database) == [f"revision is None, newest is {migrations.newest()}"]
+    assert migrations.check(empty_database) == [f"revision is none, newest is {migrations.newest()}"]
 
 
 def test_an_upgrade_repeated_changes_nothing(fresh_database: str) -> None:
