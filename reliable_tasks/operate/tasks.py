@@ -56,7 +56,7 @@ def _cancel(connection: Any, task_id: str, actor: str, reason: str | None) -> Ca
     replay = stored["replay"] if stored else 0
     dead_letters.close_replay(connection, task_id, DeadLetterState.RESOLVED, replay)
     actions.record(connection, actor, "task.cancel", task_id, reason, withdrawn=withdrawn)
-    if stored is None:
-        return Cancellation(task_id, "cancelled", "not known yet: a worker that is given it will not run it")
     where = "not sent yet" if withdrawn else "a worker that is given it will not run it"
+    if stored is None:
+        return Cancellation(task_id, "cancelled", where if withdrawn else f"not known yet: {where}")
     return Cancellation(task_id, "cancelled", f"it was {stored['state']}; {where}")

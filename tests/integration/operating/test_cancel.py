@@ -27,7 +27,7 @@ def ready(operator: Operator, queue: str) -> int:
 def test_a_task_in_the_outbox_is_withdrawn(idle: Operator) -> None:
     task_id = idle.send("pay", options={"countdown": 3600}, order_id="c1", account="c1", amount="1")
     (done,) = idle.rows("tasks", "cancel", task_id, "--because", "wrong order", "--yes")
-    assert done["outcome"] == "cancelled"
+    assert (done["outcome"], done["detail"]) == ("cancelled", "not sent yet")
     assert idle.database.rows("SELECT * FROM reliable_tasks.outbox") == []
     assert idle.database.result(task_id)["reason"] == "wrong order"
     assert idle.rows("tasks", "cancel", task_id, "--yes")[0]["outcome"] == "nothing"
