@@ -12,7 +12,7 @@ from reliable_tasks.broker.connection import connected
 from reliable_tasks.broker.content_headers import guard_pika
 from reliable_tasks.errors import TopologyDrift
 
-_NOT_FOUND = 404
+_NOT_FOUND, _NOT_ALLOWED = 404, 403
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,21 @@ class DeadLetterSource:
 
         Raises:
             BrokerUnreachable: when there is no connection.
-            TopologyDrift: when a queue is not there.
+            TopologyDrift: when a queue is not there, or may not be read.
         """
         try:
             return self._take(limit)
         except pika.exceptions.ChannelClosedByBroker as error:
             self.close()
-            if error.reply_code != _NOT_FOUND:
-                return []
-            raise TopologyDrift(
-                f"a dead-letter queue cannot be read: {error.reply_text}",
-                hint="run `reliable-tasks topology apply`",
-            ) from error
+            why = f"a dead-letter queue cannot be read: {error.reply_text}"
+            if error.reply_code == _NOT_FOUND:
+                raise TopologyDrift(why, hint="run `reliable-tasks topology apply`") from error
+            if error.reply_code == _NOT_ALLOWED:
+                hint = (
+                    "give this user `read` on every dead-letter queue, as deploy/broker-permissions.tsv does"
+                )
+                raise TopologyDrift(why, hint=hint) from error
+            return []
         except pika.exceptions.AMQPError:
             self.close()
             return []

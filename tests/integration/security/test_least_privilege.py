@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from reliable_tasks.broker.dead_letter_source import DeadLetterSource
+from reliable_tasks.errors import TopologyDrift
 from reliable_tasks.store import key_retention
 from tests.database import Database
 from tests.deployment import Deployment
@@ -253,6 +255,13 @@ def test_the_broker_refuses_what_is_no_business_of_a_role(roles: Roles, role: st
                 "get": lambda: channel.basic_get(on),
             }[act]()
     assert refused.value.reply_code == 403
+
+
+def test_a_collector_that_may_not_read_a_queue_says_which_right_is_missing(roles: Roles) -> None:
+    source = DeadLetterSource(roles.as_("worker").broker_url, ["payments.dead"])
+    with closing(source), pytest.raises(TopologyDrift, match=r"payments\.dead'.* refused for user") as told:
+        source.take(1)
+    assert "`read`" in (told.value.hint or "")
 
 
 def test_a_role_sees_no_other_vhost(roles: Roles) -> None:
