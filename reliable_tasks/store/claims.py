@@ -35,47 +35,50 @@ from reliable_tasks.store.verdicts import (
 _now = func.clock_timestamp()
 
 
-def _taking() -> Any:
-    """The one statement that claims, built once: building it costs more than running it."""
-    p = {name: bindparam(f"p_{name}", type_=claims.c[name].type) for name in _TAKEN_AS_GIVEN}
-    may_act = bindparam("p_may_act", type_=SmallInteger())
-    lease_until = _now + bindparam("p_lease", type_=Interval())
-    new = insert(claims).values(
-        **p, state="running", attempts=1, fence=1, may_have_acted=may_act, lease_until=lease_until
+_TAKEN_AS_GIVEN = ("task_name", "key", "fingerprint", "task_id", "owner", "replay")
+_GIVEN = {name: bindparam(f"p_{name}", type_=claims.c[name].type) for name in _TAKEN_AS_GIVEN}
+_OWNED = {
+    "state": "running",
+    "owner": _GIVEN["owner"],
+    # duplicates are given the result of the task that succeeds, which may not be the first
+    "task_id": _GIVEN["task_id"],
+    "may_have_acted": bindparam("p_may_act", type_=SmallInteger()),
+    "lease_until": _now + bindparam("p_lease", type_=Interval()),
+}
+_OLD = (
+    bindparam("p_sent_at", type_=claims.c.first_seen.type) < _now - literal(key_retention.SHORTEST)
+).label("old")
+
+# built once: building them costs more than running them
+_NEW = (
+    insert(claims)
+    .values({**_GIVEN, **_OWNED, "attempts": 1, "fence": 1})
+    .on_conflict_do_nothing()
+    .returning(claims.c.fence, claims.c.attempts, _OLD)
+)
+_TAKE = (
+    update(claims)
+    .where(
+        claims.c.task_name == _GIVEN["task_name"],
+        claims.c.key == _GIVEN["key"],
+        claims.c.fingerprint == _GIVEN["fingerprint"],
+        or_(
+            claims.c.state == "retry_wait",
+            and_(claims.c.state == "running", claims.c.lease_until < _now),
+            and_(claims.c.state == "dead", claims.c.replay < _GIVEN["replay"]),
+        ),
     )
-    return new.on_conflict_do_update(
-        index_elements=[claims.c.task_name, claims.c.key],
-        set_={
-            "state": "running",
-            # duplicates are given the result of the task that succeeds, which may not be the first
-            "task_id": p["task_id"],
+    .values(
+        {
+            **_OWNED,
             # a replay begins to count anew, or its first failure would be its last
             "attempts": case((claims.c.state == "dead", 1), else_=claims.c.attempts + 1),
-            "owner": p["owner"],
             "fence": claims.c.fence + 1,
-            "replay": func.greatest(claims.c.replay, p["replay"]),
-            "may_have_acted": may_act,
-            "lease_until": lease_until,
-        },
-        where=and_(
-            claims.c.fingerprint == p["fingerprint"],
-            or_(
-                claims.c.state == "retry_wait",
-                and_(claims.c.state == "running", claims.c.lease_until < _now),
-                and_(claims.c.state == "dead", claims.c.replay < p["replay"]),
-            ),
-        ),
-    ).returning(
-        claims.c.fence,
-        claims.c.attempts,
-        (
-            bindparam("p_sent_at", type_=claims.c.first_seen.type) < _now - literal(key_retention.SHORTEST)
-        ).label("old"),
+            "replay": func.greatest(claims.c.replay, _GIVEN["replay"]),
+        }
     )
-
-
-_TAKEN_AS_GIVEN = ("task_name", "key", "fingerprint", "task_id", "owner", "replay")
-_TAKE = _taking()
+    .returning(claims.c.fence, claims.c.attempts, _OLD)
+)
 _READ = select(claims).where(
     claims.c.task_name == bindparam("p_task_name"), claims.c.key == bindparam("p_key")
 )
@@ -107,7 +110,7 @@ def take(connection: Connection, request: ClaimRequest) -> Verdict:
         verdict = _try_to_take(connection, request)
         if verdict is not None:
             return verdict
-        # met, and then forgotten: once more, as a key that is not known
+        # met, and then forgotten, or not there, and then committed: once more, as what it is now
 
 
 def _try_to_take(connection: Connection, request: ClaimRequest) -> Verdict | None:
@@ -120,7 +123,8 @@ def _try_to_take(connection: Connection, request: ClaimRequest) -> Verdict | Non
         if _refused_for_ever(previous, request):
             return _refusal(previous, request)
     taken = connection.execute(
-        _TAKE,
+        # of a claim that came meanwhile nobody knows whether its execution is lost, and what it has left in doubt
+        _NEW if previous is None else _TAKE,
         {
             "p_task_name": request.task_name,
             "p_key": request.key,
@@ -134,8 +138,7 @@ def _try_to_take(connection: Connection, request: ClaimRequest) -> Verdict | Non
         },
     ).one_or_none()
     if taken is None:
-        row = _read(connection, request)
-        return _refusal(row, request) if row is not None else None
+        return _refusal(previous, request) if previous is not None else None
     if taken.fence == 1 and taken.old and request.sent_at is not None:
         # a look of its own, after the claim: see `key_retention`
         mark = key_retention.watermark(connection)
@@ -145,8 +148,7 @@ def _try_to_take(connection: Connection, request: ClaimRequest) -> Verdict | Non
     return Owned(
         fence=taken.fence,
         attempt=taken.attempts,
-        # of a claim that came and went since the look, what it left in doubt was not read
-        may_have_acted=bool(previous.may_have_acted) if previous is not None else taken.fence != 1,
+        may_have_acted=previous is not None and bool(previous.may_have_acted),
         takeover=previous is not None and previous.state == "running",
     )
 

@@ -13,8 +13,8 @@ from reliable_tasks.store.verdicts import ClaimRequest, Owned
 from tests.waiting import wait_until
 
 
-def request(task_id: str) -> ClaimRequest:
-    return ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=60), may_act=True)
+def request(task_id: str, lease_seconds: float = 60) -> ClaimRequest:
+    return ClaimRequest("tell", "k", b"f", task_id, uuid4(), timedelta(seconds=lease_seconds), may_act=True)
 
 
 def waiting(engine: Any) -> bool:
@@ -69,3 +69,22 @@ def test_an_execution_that_ends_while_another_claims_is_no_lost_attempt_and_leav
         wait_until(lambda: waiting(engine), "the second claim waits", 10)
     thread.join(10)
     assert found == [Owned(fence=2, attempt=2, may_have_acted=False, takeover=False)]
+
+
+def test_an_execution_whose_lease_was_over_before_its_claim_was_seen_is_a_lost_attempt(engine: Any) -> None:
+    found: list[Any] = []
+
+    def second() -> None:
+        with begin(engine) as connection:
+            found.append(claims.take(connection, request("second")))
+
+    thread = threading.Thread(target=second)
+    with begin(engine) as connection:
+        assert isinstance(claims.take(connection, request("first", lease_seconds=0.01)), Owned)
+        thread.start()
+        # it has looked, and seen no claim
+        wait_until(lambda: waiting(engine), "the second claim waits", 10)
+        over = text("SELECT lease_until < clock_timestamp() FROM reliable_tasks.claims")
+        wait_until(lambda: connection.execute(over).scalar_one(), "the lease is over", 10)
+    thread.join(10)
+    assert found == [Owned(fence=2, attempt=2, may_have_acted=True, takeover=True)]
