@@ -120,6 +120,10 @@ class ReliableCelery(Celery):
         return type(self).send_task is ReliableCelery.send_task
 
     @cached_property
+    def AsyncResult(self) -> Any:
+        return self.subclass_with_self("reliable_tasks.worker.result:AsyncResult")
+
+    @cached_property
     def ResultSet(self) -> Any:
         return self.subclass_with_self("reliable_tasks.worker.sets:JoinedSet")
 

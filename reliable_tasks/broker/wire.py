@@ -1,7 +1,7 @@
 """A message as the bytes that publish it: its three frames in one piece, so that one send can take many messages.
 
 py-amqp sends each message by itself, and takes longer to write down its headers than the broker to store it. What is
-written here is the same, byte for byte.
+written here is the same, byte for byte; and what a message has in common with the one before is not written down anew.
 """
 
 import struct
@@ -21,12 +21,22 @@ PERSISTENT = 2
 MANDATORY = 1
 
 _BASIC_PUBLISH = struct.pack(">HHH", 60, 40, 0)
-_CONTENT = struct.pack(">HH", 60, 0)
+_CONTENT = struct.Struct(">HHQ")
 _FRAME = struct.Struct(">BHI")
 _OCTET = struct.Struct("B")
+_TEXT = struct.Struct(">cI")
 _END = b"\xce"
 _AROUND = 8
 """Bytes of a frame besides its payload."""
+
+_REMEMBERED = 512
+"""Names and routes that are kept: more than programs have, unless somebody makes them up."""
+
+_SHORT_FIELD = 512
+"""Bytes of the longest header that is kept."""
+
+_EQUAL_IS_SAME = frozenset({str, int, bool, type(None)})
+"""Types of which equal values are written alike, and that nobody can change: a list is not, nor 0.0 and -0.0."""
 
 
 class NotEncodable(Exception):
@@ -44,6 +54,8 @@ class Wire:
     def __init__(self, channel_id: int, frame_max: int) -> None:
         self._channel_id = channel_id
         self._longest = frame_max - _AROUND
+        self._written: dict[str, tuple[Any, bytes]] = {}
+        self._method = lru_cache(maxsize=_REMEMBERED)(self._new_method)
 
     def published(self, message: Message, route: Route) -> bytes:
         """The frames of basic.publish: the method, the properties and the body.
@@ -52,8 +64,8 @@ class Wire:
             NotEncodable: when AMQP cannot hold it; one such frame would end the connection for all.
         """
         try:
-            method = _short(route.exchange) + _short(route.routing_key)
-            properties = _properties(message, route)
+            method = self._method(route.exchange, route.routing_key)
+            properties = _properties(message, route, self._headers(message.headers))
         except (
             amqp.exceptions.FrameSyntaxError,
             struct.error,
@@ -63,25 +75,48 @@ class Wire:
         ) as error:
             raise NotEncodable(f"AMQP cannot hold it: {error}") from error
         body = message.body
-        header = b"%s%s%s" % (_CONTENT, len(body).to_bytes(8, "big"), properties)
-        if len(header) > self._longest:
-            raise NotEncodable(f"its headers have {len(header)} bytes, and a frame {self._longest}")
-        begin = self._frame(1, b"%s%s%c" % (_BASIC_PUBLISH, method, MANDATORY)) + self._frame(2, header)
-        if len(body) <= self._longest:
-            return begin + self._frame(3, body) if body else begin
+        content = _CONTENT.pack(60, 0, len(body)) + properties
+        if len(content) > self._longest:
+            raise NotEncodable(f"its headers have {len(content)} bytes, and a frame {self._longest}")
+        begin = _FRAME.pack(2, self._channel_id, len(content))
+        if 0 < len(body) <= self._longest:
+            whole = _FRAME.pack(3, self._channel_id, len(body))
+            return b"".join((method, begin, content, _END, whole, body, _END))
         cuts = range(0, len(body), self._longest)
-        return begin + b"".join(self._frame(3, body[cut : cut + self._longest]) for cut in cuts)
+        rest = (self._frame(3, body[cut : cut + self._longest]) for cut in cuts)
+        return b"".join((method, begin, content, _END, *rest))
+
+    def _new_method(self, exchange: str, routing_key: str) -> bytes:
+        return self._frame(
+            1, b"%s%s%s%c" % (_BASIC_PUBLISH, _short(exchange), _short(routing_key), MANDATORY)
+        )
+
+    def _headers(self, headers: dict[str, Any]) -> bytes:
+        """The table of headers; of those that are as in the last message, the bytes are there already."""
+        written, parts = self._written, []
+        for name, value in headers.items():
+            last = written.get(name)
+            # of one type: True is 1, and is written in another way
+            if last is not None and type(last[0]) is type(value) and last[0] == value:
+                parts.append(last[1])
+                continue
+            field = _name(name) + _value(value)
+            parts.append(field)
+            if type(value) in _EQUAL_IS_SAME and len(field) <= _SHORT_FIELD and len(written) < _REMEMBERED:
+                written[name] = (value, field)
+        joined = b"".join(parts)
+        return len(joined).to_bytes(4, "big") + joined
 
     def _frame(self, kind: int, payload: bytes) -> bytes:
         return b"%s%s%s" % (_FRAME.pack(kind, self._channel_id, len(payload)), payload, _END)
 
 
-def _properties(message: Message, route: Route) -> bytes:
+def _properties(message: Message, route: Route, headers: bytes) -> bytes:
     """Flags and values, as py-amqp's `_serialize_properties` writes them."""
     given = {
         "priority": route.broker_priority,
         **message.properties,
-        "headers": message.headers,
+        "headers": headers,
         "delivery_mode": PERSISTENT,
         "expiration": None if message.expires_at is None else _left(message.expires_at),
         "message_id": message.task_id,
@@ -108,7 +143,7 @@ def _value(value: Any) -> bytes:
     kind = type(value)
     if kind is str:
         encoded = value.encode("utf-8", "surrogatepass")
-        return b"S%s%s" % (len(encoded).to_bytes(4, "big"), encoded)
+        return _TEXT.pack(b"S", len(encoded)) + encoded
     if kind is bool:
         return b"t\x01" if value else b"t\x00"
     if kind is int and -(2**31) < value < 2**31:
@@ -126,10 +161,10 @@ def _value(value: Any) -> bytes:
 
 def _short(text: str) -> bytes:
     encoded = text.encode("utf-8", "surrogatepass")
-    return b"%s%s" % (_OCTET.pack(len(encoded)), encoded)
+    return _OCTET.pack(len(encoded)) + encoded
 
 
-_name = lru_cache(maxsize=512)(_short)
+_name = lru_cache(maxsize=_REMEMBERED)(_short)
 
 
 def _left(expires_at: datetime) -> str:
@@ -139,13 +174,13 @@ def _left(expires_at: datetime) -> str:
 
 
 _PROPERTIES: dict[str, tuple[int, Callable[[Any], bytes]]] = {
-    "content_type": (1 << 15, _short),
-    "content_encoding": (1 << 14, _short),
-    "headers": (1 << 13, table),
+    "content_type": (1 << 15, _name),
+    "content_encoding": (1 << 14, _name),
+    "headers": (1 << 13, bytes),
     "delivery_mode": (1 << 12, _OCTET.pack),
     "priority": (1 << 11, _OCTET.pack),
     "correlation_id": (1 << 10, _short),
-    "reply_to": (1 << 9, _short),
+    "reply_to": (1 << 9, _name),
     "expiration": (1 << 8, _short),
     "message_id": (1 << 7, _short),
     "timestamp": (1 << 6, struct.Struct(">Q").pack),

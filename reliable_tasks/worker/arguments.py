@@ -34,13 +34,15 @@ def to_wire(value: Any) -> Any:
     """The value as plain containers of types that kombu's JSON keeps."""
     if type(value) in _ATOMS:
         return value
+    if type(value) is list:
+        return [item if type(item) in _ATOMS else to_wire(item) for item in value]
     if isinstance(value, Enum):
         return to_wire(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_wire(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: to_wire(item) for key, item in value.items()}
-    if type(value) in (list, tuple, set, frozenset):
+    if type(value) in (tuple, set, frozenset):
         return [to_wire(item) for item in value]
     return value
 

@@ -1,7 +1,7 @@
 """Many signatures at once: published with pipelined confirms, and of each is said what it came to."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -13,11 +13,12 @@ from reliable_tasks.model.envelope import Message
 from reliable_tasks.worker.messages_alike import Alike, alike_of, nobody_interferes, settings_are_usual
 from reliable_tasks.worker.publishing import is_collected, redirect
 
+_WITHOUT_OPTIONS = frozenset({"task_id"})
 _PART = 10_000
 """Signatures whose messages are kept in memory until it is known what they came to."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Unsent:
     """A signature on its way, and what of it was not taken. `publish_many` takes it to send just that again."""
 
@@ -27,11 +28,11 @@ class Unsent:
 
     result: Any = None
     error: Exception | None = None
-    failed: list[Message] = field(default_factory=list)
+    failed: tuple[Message, ...] = ()
 
     def fail(self, message: Message, why: Exception) -> None:
         """A message of it was not taken."""
-        self.failed.append(message)
+        self.failed += (message,)
         self.error = self.error or why
 
 
@@ -116,7 +117,7 @@ class _Bulk:
         alike = self._alike.get(task.name) if task else None
         if alike is not None:
             one.result, message = alike.made(
-                signature.args, signature.kwargs, signature.options.get("task_id")
+                signature.get("args"), signature.get("kwargs"), signature["options"].get("task_id")
             )
             return (message,)
         messages: list[Message] = []
@@ -129,9 +130,9 @@ class _Bulk:
 
     def _plain_task(self, signature: Any) -> Any:
         """The task, when all its signatures like this one have messages that are alike."""
-        if type(signature) is not Signature or not signature.options.keys() <= {"task_id"}:
+        if type(signature) is not Signature or not signature["options"].keys() <= _WITHOUT_OPTIONS:
             return None
-        task = self._tasks.get(signature.task)
+        task = self._tasks.get(signature["task"])
         if task is None or signature.type is not task:
             return None
         return task if task.name in self._alike or getattr(task, "sends_plainly", False) else None

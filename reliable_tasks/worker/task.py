@@ -72,7 +72,7 @@ class ReliableTask(Task):
         """
         if self.reliable_arguments is not None and self.reliable_options is not None and not partial:
             self.reliable_options.key_for(self.reliable_arguments.bind(args or (), kwargs or {}))
-        return to_wire(list(args or ())), to_wire(dict(kwargs or {}))
+        return to_wire(list(args or ())), to_wire(dict(kwargs)) if kwargs else {}
 
     def signature_from_request(
         self,
