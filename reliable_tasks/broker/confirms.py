@@ -34,7 +34,7 @@ class Confirms:
 
     def listen(self, channel: Any) -> None:
         """Hear what the broker says on a channel in confirm mode, on which nothing was published yet."""
-        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_ack"].add(self.acked)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
 
@@ -57,7 +57,8 @@ class Confirms:
         self.open.clear()
         return doubtful
 
-    def _on_ack(self, tag: int, multiple: bool) -> None:
+    def acked(self, tag: int, multiple: bool) -> None:
+        """The broker has confirmed a tag, or all up to it; of what it had returned, that is no success."""
         for place, message in self._settled(tag, multiple):
             self._outcomes[place] = (
                 Unroutable(

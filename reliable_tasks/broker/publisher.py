@@ -112,18 +112,19 @@ class Publisher:
         """Send what comes, until the line is of no use any more; whether the rest may go on another."""
         line.confirms.begin(outcomes)
         refusal: Exception | None = None
+        broken = False
         try:
             self._send(line, source, outcomes)
         except amqp.exceptions.ChannelError as error:
             refusal = error
         except (OSError, amqp.exceptions.AMQPError):
-            pass  # what has no confirm stays unknown
+            broken = True  # what has no confirm stays unknown
         except BaseException:
             # a late ack would be taken for the confirm of another message
             self._discard()
             raise
         doubtful = line.confirms.give_up()
-        if refusal is not None or doubtful or line.confirms.nacked:
+        if refusal is not None or broken or doubtful or line.confirms.nacked:
             # nacked, too: seen on 3.10, what a full queue has refused once, it goes on refusing on this channel
             self._discard()
         return not doubtful if refusal is None else self._one_by_one(doubtful, outcomes, refusal)

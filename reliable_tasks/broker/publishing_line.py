@@ -8,6 +8,7 @@ import amqp
 
 from reliable_tasks.broker import tls
 from reliable_tasks.broker.confirms import Confirms
+from reliable_tasks.broker.hearing import Ear
 from reliable_tasks.broker.wire import Wire
 from reliable_tasks.errors import BrokerUnreachable
 from reliable_tasks.model.capabilities import Capabilities
@@ -60,6 +61,7 @@ class Line:
             ) from error
         self.confirms = Confirms()
         self.confirms.listen(channel)
+        self._ear = Ear(self._connection, channel.channel_id, self.confirms.acked, deadline_seconds)
         self.wire = Wire(channel.channel_id, self._connection.frame_max)
 
     @property
@@ -73,20 +75,17 @@ class Line:
 
     def hear(self) -> None:
         """Take in what the broker has said so far."""
-        with suppress(TimeoutError):
-            while True:
-                self._connection.drain_events(timeout=0)
+        while self._ear.hear(0):
+            pass
 
     def answered(self, most_open: int) -> bool:
         """Wait until no more than so many messages are unanswered; whether that was within the deadline."""
         deadline = time.monotonic() + self._deadline_seconds
-        left = None  # at first the socket's own timeout, which is as long
-        while len(self.confirms.open) > most_open:
-            self._connection.drain_events(timeout=left)
+        left = self._deadline_seconds
+        while len(self.confirms.open) > most_open and left > 0:
+            self._ear.hear(left)
             left = deadline - time.monotonic()
-            if left <= 0:
-                return len(self.confirms.open) <= most_open
-        return True
+        return len(self.confirms.open) <= most_open
 
     def close(self) -> None:
         """Drop the connection, whatever state it is in."""

@@ -35,8 +35,8 @@ _REMEMBERED = 512
 _SHORT_FIELD = 512
 """Bytes of the longest header that is kept."""
 
-_EQUAL_IS_SAME = frozenset({str, int, bool, type(None)})
-"""Types of which equal values are written alike, and that nobody can change: a list is not, nor 0.0 and -0.0."""
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types of which equal values are written alike: 0.0 and -0.0 are not."""
 
 
 class NotEncodable(Exception):
@@ -97,13 +97,16 @@ class Wire:
         for name, value in headers.items():
             last = written.get(name)
             # of one type: True is 1, and is written in another way
-            if last is not None and type(last[0]) is type(value) and last[0] == value:
-                parts.append(last[1])
-                continue
+            if last is not None:
+                known, field = last
+                if known is value or (type(known) is type(value) and known == value):
+                    parts.append(field)
+                    continue
             field = _name(name) + _value(value)
             parts.append(field)
-            if type(value) in _EQUAL_IS_SAME and len(field) <= _SHORT_FIELD and len(written) < _REMEMBERED:
-                written[name] = (value, field)
+            if len(field) <= _SHORT_FIELD and len(written) < _REMEMBERED and _equal_is_same(value):
+                # the list may be changed by whose it is
+                written[name] = (value if type(value) in _PLAIN else value.copy(), field)
         joined = b"".join(parts)
         return len(joined).to_bytes(4, "big") + joined
 
@@ -142,7 +145,7 @@ def _value(value: Any) -> bytes:
     """A value behind the sign of its kind; of kinds that are rare, py-amqp writes it."""
     kind = type(value)
     if kind is str:
-        encoded = value.encode("utf-8", "surrogatepass")
+        encoded: bytes = value.encode("utf-8", "surrogatepass")
         return _TEXT.pack(b"S", len(encoded)) + encoded
     if kind is bool:
         return b"t\x01" if value else b"t\x00"
@@ -157,6 +160,14 @@ def _value(value: Any) -> bytes:
         return b"A%s%s" % (len(joined).to_bytes(4, "big"), joined)
     # a table of one field whose name is empty, without its length and that name
     return bytes(dumps("F", ({"": value},))[5:])
+
+
+def _equal_is_same(value: Any) -> bool:
+    """Whether all values of its type that equal it are written alike. Most tasks have two lists of nothing."""
+    kind = type(value)
+    return (
+        kind in _PLAIN or (kind is list and value.count(None) == len(value)) or (kind is dict and not value)
+    )
 
 
 def _short(text: str) -> bytes:

@@ -63,6 +63,7 @@ class Arguments:
         )
         """Whether each can be given by its name."""
         self._names = tuple(self.signature.parameters)
+        self._as_they_are = {name: wanted for name, wanted in self._types.items() if _is_atom(wanted)}
         self._defaults: dict[str, Any] = {}
         for name, parameter in self.signature.parameters.items():
             if parameter.default is not inspect.Parameter.empty:
@@ -85,12 +86,18 @@ class Arguments:
                 ) from error
             bound.apply_defaults()
             given = bound.arguments
-        return {name: self._convert(name, value) for name, value in given.items()}
+        as_they_are = self._as_they_are
+        return {
+            name: value if type(value) is as_they_are.get(name) else self._convert(name, value)
+            for name, value in given.items()
+        }
 
     def _each_by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
         """What `signature.bind` would find where every argument is given; None where it is to look."""
         if not self.only_names or len(args) + len(kwargs) != len(self._names):
             return None
+        if not kwargs:
+            return dict(zip(self._names, args, strict=True))
         rest = self._names[len(args) :]
         if any(name not in kwargs for name in rest):
             return None
@@ -134,6 +141,10 @@ class Arguments:
                 f"argument {name} is {type(value).__name__}: {error}",
                 hint=f"it is declared {inspect.formatannotation(wanted)}",
             ) from error
+
+
+def _is_atom(wanted: Any) -> bool:
+    return isinstance(wanted, type) and wanted in _ATOMS
 
 
 def _converted(value: Any, wanted: Any) -> Any:

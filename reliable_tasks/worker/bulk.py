@@ -75,9 +75,10 @@ class _Bulk:
     def send(self, part: Sequence[Unsent]) -> None:
         """Send them, unless there was a doubt before."""
         later: list[tuple[Unsent, Message]] = []
-        at_once: list[tuple[Unsent, Message]] = []
-        outcomes = self._published(self._made(part, at_once, later))
-        for (one, message), outcome in zip(at_once, outcomes, strict=True):
+        owners: list[Unsent] = []
+        at_once: list[Message] = []
+        outcomes = self._published(self._made(part, owners, at_once, later))
+        for one, message, outcome in zip(owners, at_once, outcomes, strict=True):
             if outcome is not None:
                 one.fail(message, outcome)
         if later:
@@ -90,7 +91,8 @@ class _Bulk:
     def _made(
         self,
         part: Sequence[Unsent],
-        at_once: list[tuple[Unsent, Message]],
+        owners: list[Unsent],
+        at_once: list[Message],
         later: list[tuple[Unsent, Message]],
     ) -> Iterator[Message]:
         """The messages that may go at once, made as they are asked for; each of all is in one of the lists."""
@@ -102,7 +104,8 @@ class _Bulk:
                 continue
             for message in messages:
                 if message.due_at is None and message.delay is None:
-                    at_once.append((one, message))
+                    owners.append(one)
+                    at_once.append(message)
                     yield message
                 else:
                     later.append((one, message))

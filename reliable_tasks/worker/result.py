@@ -10,6 +10,8 @@ from celery.result import promise
 class AsyncResult(CelerysResult):
     """As Celery's, whose promise is eight objects: made for each of many, they cost more than their messages."""
 
+    app: Any = None
+
     def __init__(
         self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None
     ) -> None:
@@ -25,4 +27,4 @@ class AsyncResult(CelerysResult):
     @property
     def on_ready(self) -> Any:
         """What `then` waits for."""
-        return vars(self).setdefault("_on_ready", promise(self._on_fulfilled, weak=True))
+        return self.__dict__.setdefault("_on_ready", promise(self._on_fulfilled, weak=True))
