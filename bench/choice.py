@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench.entries import BULK, CHORDS, Bulk, Chord, Entry, Raw, Whole
 from bench.measuring import Sizes
-from bench.raw import ONE_TRANSACTION, PIPELINED, measures
+from bench.raw import ONE_TRANSACTION, OUR_BYTES, PIPELINED, measures
 from bench.system import System
 from bench.systems import find, ours_missing, systems
 from bench.systems.ours import Ours
@@ -32,7 +32,7 @@ def entries_of(kind: str, sizes: Sizes, only: str = "") -> list[Entry]:
         peers = [find(name) for name in QUICK_PEERS]
     raw = tuple(measures()) if kind == "full" else QUICK_RAW
     if kind == "quick":
-        raw += (PIPELINED,)
+        raw += (PIPELINED, OUR_BYTES)
     extra: list[Entry] = [
         *(Chord(name, sizes.chord) for name in CHORDS),
         *(Bulk(name, BULK_TASKS) for name in BULK),

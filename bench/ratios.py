@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.entries import PUBLISH_MANY, RELAY
 from bench.measuring import Record
-from bench.raw import ONE_TRANSACTION, PIPELINED
+from bench.raw import ONE_TRANSACTION, OUR_BYTES, PIPELINED
 from bench.systems import ours, ours_missing
 
 
@@ -49,6 +49,10 @@ BESIDE = {
     "memory_vs_stock": Ratio("celery-stock", "pss_mib", ours="ours-none-prefork2"),
     "relay_vs_delay": Ratio("celery-stock", "publish_rate", ours=RELAY),
     "publish_many_vs_raw": Ratio(PIPELINED, "publish_rate", ours=PUBLISH_MANY, their_field="rate"),
+    "publish_many_vs_raw_with_headers": Ratio(
+        OUR_BYTES, "publish_rate", ours=PUBLISH_MANY, their_field="rate"
+    ),
+    "relay_vs_raw": Ratio(PIPELINED, "publish_rate", ours=RELAY, their_field="rate"),
 }
 """Printed beside them."""
 

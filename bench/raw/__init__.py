@@ -12,6 +12,9 @@ ONE_TRANSACTION = "transfer, one transaction, psycopg2 statements, {} connection
 PIPELINED = "publish py-amqp window 500, quorum"
 """The ceiling of bulk publishing."""
 
+OUR_BYTES = "publish py-amqp window 500 with headers as ours, quorum"
+"""The same for messages that are as long as ours, whose headers say what a task is."""
+
 
 @cache
 def measures() -> dict[str, Measure]:

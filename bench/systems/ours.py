@@ -200,6 +200,19 @@ class Ours(System):
         return lambda serial: task.apply_async((serial, serial % bank.ACCOUNTS, 1))
 
 
+def messages(count: int) -> list[Any]:
+    """So many messages of the small task, as they are sent; nothing is connected to."""
+    os.environ.update(SYSTEMS[0].environment())
+    from bench.systems.ours_app import work_none
+    from reliable_tasks.worker.publishing import redirect
+
+    made: list[Any] = []
+    with redirect(made.append):
+        for serial in range(count):
+            work_none.apply_async((serial, serial % bank.ACCOUNTS, 1))
+    return made
+
+
 def prepare(database: str) -> None:
     """A migrated database and a vhost with the topology, as `db upgrade` and `topology apply` leave them."""
     from bench.systems.ours_topology import TOPOLOGY
