@@ -101,6 +101,49 @@ def test_every_message_is_written_as_the_library_writes_it(
     assert are_the_same(one, route, 131072)
 
 
+alike = st.sampled_from(
+    [
+        0,
+        1,
+        True,
+        False,
+        1.0,
+        0.0,
+        -0.0,
+        None,
+        "",
+        "1",
+        "x" * 600,
+        [],
+        [0],
+        [None, None],
+        [False],
+        {},
+        {"a": None},
+    ]
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), alike, max_size=3), min_size=2, max_size=6))
+def test_what_was_written_before_changes_nothing(many: list[dict[str, Any]]) -> None:
+    """Of values that are equal but not the same, too."""
+    wire, route = Wire(CHANNEL, 131072), Route("commands", "payments", "payments")
+    for headers in many:
+        ours, second = wire.published(message(headers=headers), route), int(time.time())
+        theirs = [by_the_library(message(headers=headers), route, 131072, s) for s in (second - 1, second)]
+        assert ours in theirs
+
+
+def test_a_list_that_is_changed_is_written_as_it_is_now() -> None:
+    wire, route, limits = Wire(CHANNEL, 131072), Route("", "q", "q"), [None, None]
+    wire.published(message(headers={"timelimit": limits, "stamps": (stamps := {})}), route)
+    limits[0], stamps["x"] = 5, 1  # type: ignore[call-overload]  # a list of what it is
+    one = message(headers={"timelimit": limits, "stamps": stamps})
+    assert wire.published(one, route) in [
+        by_the_library(one, route, 131072, int(time.time()) - earlier) for earlier in (0, 1)
+    ]
+
+
 @pytest.mark.parametrize("length", [0, 1, 4087, 4088, 4089, 8176, 8177, 10_000])
 def test_a_long_body_is_cut_into_frames_that_the_broker_takes(length: int) -> None:
     one, route = message(bytes(range(256)) * 40), Route("commands", "payments", "payments")
