@@ -21,6 +21,7 @@ class Runtime:
         self.settings = settings
         self.topology = topology
         self.signer: Signer = signer_of(settings.signing)
+        self._routes: dict[str, tuple[Capabilities, Route]] = {}
 
     @cached_property
     def engine(self):  # type: ignore[no-untyped-def]  # the type belongs to SQLAlchemy, whose home is store
@@ -34,7 +35,13 @@ class Runtime:
         """Where a message goes: to the exchange it names, else by its queue and priority."""
         if message.exchange:
             return Route(message.exchange, message.routing_key, message.queue, message.priority)
-        return self.topology.route(message.queue, message.priority, capabilities)
+        if message.priority is not None:
+            return self.topology.route(message.queue, message.priority, capabilities)
+        known = self._routes.get(message.queue)
+        if known is None or known[0] is not capabilities:
+            known = capabilities, self.topology.route(message.queue, None, capabilities)
+            self._routes[message.queue] = known
+        return known[1]
 
     def send_now_or_when_due(self, message: Message) -> None:
         """Publish with a confirm; what is due later becomes an outbox row in a transaction of its own."""
