@@ -28,6 +28,7 @@ VERSION = "v1"
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 _LONGEST_TIME = 12
 """Digits of seconds since 1970."""
 
@@ -162,7 +163,7 @@ def canonical(message: Message, kid: str, issued_at: int) -> bytes:
     Raises:
         TypeError, ValueError: when a header holds what JSON cannot.
     """
-    by_queue = not message.exchange
+    by_queue, headers = not message.exchange, message.headers
     return _encode(
         [
             f"reliable_tasks {VERSION}",
@@ -172,7 +173,10 @@ def canonical(message: Message, kid: str, issued_at: int) -> bytes:
             None if by_queue else message.exchange,
             None if by_queue else message.routing_key,
             *(_plain(message.properties.get(name)) for name in PROPERTIES),
-            *(_plain(message.headers.get(name)) for name in HEADERS),
+            *[
+                value if type(value := headers.get(name)) in _AS_THEY_ARE else _plain(value)
+                for name in HEADERS
+            ],
             hashlib.sha256(message.body).hexdigest(),
         ]
     ).encode()
