@@ -55,7 +55,6 @@ class Wire:
         self._channel_id = channel_id
         self._longest = frame_max - _AROUND
         self._written: dict[str, tuple[Any, bytes]] = {}
-        self._method = lru_cache(maxsize=_REMEMBERED)(self._new_method)
 
     def published(self, message: Message, route: Route) -> bytes:
         """The frames of basic.publish: the method, the properties and the body.
@@ -64,7 +63,7 @@ class Wire:
             NotEncodable: when AMQP cannot hold it; one such frame would end the connection for all.
         """
         try:
-            method = self._method(route.exchange, route.routing_key)
+            method = _method(self._channel_id, route.exchange, route.routing_key)
             properties = _properties(message, route, self._headers(message.headers))
         except (
             amqp.exceptions.FrameSyntaxError,
@@ -78,18 +77,11 @@ class Wire:
         content = _CONTENT.pack(60, 0, len(body)) + properties
         if len(content) > self._longest:
             raise NotEncodable(f"its headers have {len(content)} bytes, and a frame {self._longest}")
-        begin = _FRAME.pack(2, self._channel_id, len(content))
-        if 0 < len(body) <= self._longest:
-            whole = _FRAME.pack(3, self._channel_id, len(body))
-            return b"".join((method, begin, content, _END, whole, body, _END))
+        begin = method + _frame(2, self._channel_id, content)
+        if len(body) <= self._longest:
+            return begin + _frame(3, self._channel_id, body) if body else begin
         cuts = range(0, len(body), self._longest)
-        rest = (self._frame(3, body[cut : cut + self._longest]) for cut in cuts)
-        return b"".join((method, begin, content, _END, *rest))
-
-    def _new_method(self, exchange: str, routing_key: str) -> bytes:
-        return self._frame(
-            1, b"%s%s%s%c" % (_BASIC_PUBLISH, _short(exchange), _short(routing_key), MANDATORY)
-        )
+        return begin + b"".join(_frame(3, self._channel_id, body[cut : cut + self._longest]) for cut in cuts)
 
     def _headers(self, headers: dict[str, Any]) -> bytes:
         """The table of headers; of those that are as in the last message, the bytes are there already."""
@@ -110,8 +102,15 @@ class Wire:
         joined = b"".join(parts)
         return len(joined).to_bytes(4, "big") + joined
 
-    def _frame(self, kind: int, payload: bytes) -> bytes:
-        return b"%s%s%s" % (_FRAME.pack(kind, self._channel_id, len(payload)), payload, _END)
+
+@lru_cache(maxsize=_REMEMBERED)
+def _method(channel_id: int, exchange: str, routing_key: str) -> bytes:
+    names = _short(exchange) + _short(routing_key)
+    return _frame(1, channel_id, b"%s%s%c" % (_BASIC_PUBLISH, names, MANDATORY))
+
+
+def _frame(kind: int, channel_id: int, payload: bytes) -> bytes:
+    return b"%s%s%s" % (_FRAME.pack(kind, channel_id, len(payload)), payload, _END)
 
 
 def _properties(message: Message, route: Route, headers: bytes) -> bytes:
