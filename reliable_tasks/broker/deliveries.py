@@ -6,6 +6,7 @@ Frames: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf, 2.3 and 4.2.
 """
 
 import struct
+from functools import cache
 from typing import Any, NamedTuple
 
 _FRAME = struct.Struct(">BHI")
@@ -13,6 +14,7 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER = b"\x00\x3c\x00\x3c"
 _END = 0xCE
 _SHORTEST_HEADER = 14
+_TEXT, _NUMBER = 0x53, 0x49  # S and I
 _FLAGS = struct.Struct(">H").unpack_from
 _LONG = struct.Struct(">I").unpack_from
 _WHOLE = struct.Struct(">i").unpack_from
@@ -39,6 +41,11 @@ _PROPERTIES = tuple(
 """Bit in the flags, name, and s for a short string, t for the table, o for a byte, L for eight bytes."""
 
 _KNOWN = sum(flag for flag, _name, _kind in _PROPERTIES)
+
+
+_MOST_KEPT = 1000
+_often_read: dict[bytes, str] = {}
+"""Names of headers, queues and consumers, as they were read before."""
 
 
 class Delivered(NamedTuple):
@@ -98,7 +105,7 @@ def read_delivery(data: bytes, at: int) -> Delivered | None:
     try:
         info = _arguments(data, begin + 4, end)
         properties = _properties(data, header[2] + 12, header[3])
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise Unusual from error
     headers = properties.get("application_headers") or {}
     return Delivered(
@@ -122,11 +129,11 @@ def _frame(data: bytes, at: int, wanted: int | None = None) -> tuple[int, int, i
 
 
 def _arguments(data: bytes, at: int, end: int) -> dict[str, Any]:
-    consumer_tag, at = _short(data, at)
+    consumer_tag, at = _often(data, at)
     (tag,) = _UNSIGNED(data, at)
     redelivered = data[at + 8]
-    exchange, at = _short(data, at + 9)
-    routing_key, at = _short(data, at)
+    exchange, at = _often(data, at + 9)
+    routing_key, at = _often(data, at)
     if at != end:
         raise Unusual
     return {
@@ -138,17 +145,23 @@ def _arguments(data: bytes, at: int, end: int) -> dict[str, Any]:
     }
 
 
-def _properties(data: bytes, at: int, end: int) -> dict[str, Any]:
-    (flags,) = _FLAGS(data, at)
+@cache
+def _there(flags: int) -> tuple[tuple[str, str], ...]:
+    """Names and kinds of the properties that are there."""
     if flags & ~_KNOWN:
         raise Unusual
+    return tuple((name, kind) for flag, name, kind in _PROPERTIES if flags & flag)
+
+
+def _properties(data: bytes, at: int, end: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    there = _there(_FLAGS(data, at)[0])
     at += 2
-    for flag, name, kind in _PROPERTIES:
-        if not flags & flag:
-            continue
+    for name, kind in there:
         if kind == "s":
-            found[name], at = _short(data, at)
+            begin = at + 1
+            at = begin + data[at]
+            found[name] = data[begin:at].decode()
         elif kind == "t":
             after = at + 4 + _LONG(data, at)[0]
             found[name], at = _table(data, at + 4, after), after
@@ -162,10 +175,22 @@ def _properties(data: bytes, at: int, end: int) -> dict[str, Any]:
 
 
 def _table(data: bytes, at: int, end: int, *, inner: bool = False) -> dict[str, Any]:
+    # texts and numbers are read here and not by calls: they are most of what there is to read
     found: dict[str, Any] = {}
     while at < end:
-        name, at = _short(data, at)
-        found[name], at = _value(data, at, inner=inner)
+        begin = at + 1
+        at = begin + data[at]
+        written = data[begin:at]
+        name = _often_read.get(written) or _kept(written)
+        kind = data[at]
+        if kind == _TEXT:
+            begin = at + 5
+            at = begin + _LONG(data, at + 1)[0]
+            found[name] = data[begin:at].decode()
+        elif kind == _NUMBER:
+            found[name], at = _WHOLE(data, at + 1)[0], at + 5
+        else:
+            found[name], at = _value(data, at, inner=inner)
     if at != end:
         raise Unusual
     return found
@@ -184,10 +209,10 @@ def _list(data: bytes, at: int, end: int) -> list[Any]:
 def _value(data: bytes, at: int, *, inner: bool) -> tuple[Any, int]:
     kind = data[at]
     at += 1
-    if kind == 0x53:  # S
+    if kind == _TEXT:
         end = at + 4 + _LONG(data, at)[0]
-        return _text(data[at + 4 : end]), end
-    if kind == 0x49:  # I
+        return data[at + 4 : end].decode(), end
+    if kind == _NUMBER:
         return _WHOLE(data, at)[0], at + 4
     if kind in (0x6C, 0x4C):  # l, and L, which py-amqp writes for it
         return _LONGER(data, at)[0], at + 8
@@ -202,13 +227,15 @@ def _value(data: bytes, at: int, *, inner: bool) -> tuple[Any, int]:
     return (_list(data, begin, end) if kind == 0x41 else _table(data, begin, end, inner=True)), end
 
 
-def _short(data: bytes, at: int) -> tuple[str, int]:
+def _often(data: bytes, at: int) -> tuple[str, int]:
+    """A short text that many deliveries have in common."""
     end = at + 1 + data[at]
-    return _text(data[at + 1 : end]), end
+    written = data[at + 1 : end]
+    return _often_read.get(written) or _kept(written), end
 
 
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise Unusual from error
+def _kept(written: bytes) -> str:
+    text = written.decode()
+    if len(_often_read) < _MOST_KEPT:  # anybody can send names
+        _often_read[written] = text
+    return text

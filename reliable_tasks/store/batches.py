@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.ended import note_ended
-from reliable_tasks.store.identity import new_id, own_id
+from reliable_tasks.store.identity import is_own, new_id
 from reliable_tasks.store.tables import task_ids
 
 _RECORD = text(
@@ -56,18 +56,27 @@ _RECORD = text(
 """A key that is known, and a task that has more than its row of waiting, are left out, for a look of their own."""
 
 
+_COLUMNS = frozenset(
+    """task_id name idempotency_key fingerprint queue priority args kwargs result worker root_id parent_id
+    correlation_id enqueued_at started_at finished_at""".split()
+)
 _NEW_IDS = insert(task_ids).on_conflict_do_nothing().returning(task_ids.c.task_id)
 
 
 def _with_ids(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with the ids of their results; a task whose id is not ours, and is known, is left out."""
-    ids = {row["task_id"]: own_id(row["task_id"]) for row in rows}
-    foreign = {task_id: new_id() for task_id, own in sorted(ids.items()) if own is None}
+    foreign = {row["task_id"]: new_id() for row in rows if not is_own(row["task_id"])}
+    new: set[str] = set()
     if foreign:
-        pairs = [{"task_id": task_id, "result_id": result_id} for task_id, result_id in foreign.items()]
+        pairs = [{"task_id": task_id, "result_id": result_id} for task_id, result_id in sorted(foreign.items())]
         new = set(connection.execute(_NEW_IDS, pairs).scalars())
-        ids |= {task_id: foreign[task_id] for task_id in new}
-    return [{**row, "id": ids[row["task_id"]]} for row in rows if ids[row["task_id"]] is not None]
+    return [
+        # what is not told is null; most columns of most rows are
+        {name: value for name, value in row.items() if value is not None and name in _COLUMNS}
+        | {"id": foreign.get(row["task_id"], row["task_id"])}
+        for row in rows
+        if row["task_id"] not in foreign or row["task_id"] in new
+    ]
 
 
 def record(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> set[str] | None:

@@ -1,5 +1,6 @@
 """Row ids: a result's id is a UUIDv7; Celery's task id may be any string and is mapped to one."""
 
+import re
 import uuid
 
 import uuid_utils
@@ -7,6 +8,9 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.tables import task_ids
+
+
+_OURS = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 
 
 def new_id() -> uuid.UUID:
@@ -21,11 +25,12 @@ def new_task_id() -> str:
 
 def own_id(task_id: str) -> uuid.UUID | None:
     """The UUIDv7 that `task_id` is, when we made it; else None."""
-    try:
-        parsed = uuid.UUID(task_id)
-    except ValueError:
-        return None
-    return parsed if parsed.version == 7 and str(parsed) == task_id else None
+    return uuid.UUID(task_id) if is_own(task_id) else None
+
+
+def is_own(task_id: str) -> bool:
+    """Whether `task_id` is a UUIDv7 as we write them, so that its result has the same id."""
+    return _OURS(task_id) is not None
 
 
 def find_result_id(connection: Connection, task_id: str) -> uuid.UUID | None:

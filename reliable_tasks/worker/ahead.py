@@ -59,21 +59,22 @@ def trace_together(given: Sequence[tuple[Any, ...]]) -> list[str | None]:
     None for what was not begun: nobody waits longer for the others than BUDGET_SECONDS and one task.
     """
     app = running_app()
+    tasks = app.tasks  # once: Celery takes a lock to look it up
     end = time.monotonic() + BUDGET_SECONDS
     settled: dict[int, Settlement | None] = {}
     begun: list[tuple[int, Delivery, Ahead | None]] = []
     with Whole(app) as whole:
-        for places in _groups(app, given):
+        for places in _groups(tasks, given):
             if (begun or settled) and time.monotonic() > end:
                 break
             app.set_current()  # the one before may have made another application
             deliveries = [delivery_of(app, *given[place]) for place in places]
             if len(places) > 1:
                 settled.update(zip(places, whole.settle_together(deliveries, end), strict=True))
-            elif _options(app, given[places[0]]).effects is Effects.DATABASE:
+            elif _options(tasks, given[places[0]]).effects is Effects.DATABASE:
                 settled[places[0]] = whole.settle(deliveries[0])
             else:
-                begun.append((places[0], deliveries[0], _ahead(app, deliveries[0])))
+                begun.append((places[0], deliveries[0], _ahead(app, deliveries[0], tasks[deliveries[0].task_name])))
     # by identity: what comes under the id of another may say something else
     recorded = {id(one) for one in _recorded(app.runtime, [one for _, _, one in begun if one is not None])}
     for place, delivery, ahead in begun:
@@ -82,27 +83,27 @@ def trace_together(given: Sequence[tuple[Any, ...]]) -> list[str | None]:
     return [one and one.value for one in told]
 
 
-def _options(app: Any, one: tuple[Any, ...]) -> TaskOptions:
-    options: TaskOptions = app.tasks[one[0]].reliable_options
+def _options(tasks: Any, one: tuple[Any, ...]) -> TaskOptions:
+    options: TaskOptions = tasks[one[0]].reliable_options
     return options
 
 
-def _groups(app: Any, given: Sequence[tuple[Any, ...]]) -> list[list[int]]:
+def _groups(tasks: Any, given: Sequence[tuple[Any, ...]]) -> list[list[int]]:
     """The places of those that share a transaction, which most do not: as many of a task as it is declared for."""
     groups: list[list[int]] = []
     open_ones: dict[str, list[int]] = {}
     for place, one in enumerate(given):
         group = open_ones.get(one[0])
-        if group is None or len(group) == _options(app, one).batch:
+        if group is None or len(group) == _options(tasks, one).batch:
             group = open_ones[one[0]] = []
             groups.append(group)
         group.append(place)
     return groups
 
 
-def _ahead(app: Any, delivery: Delivery) -> Ahead | None:
+def _ahead(app: Any, delivery: Delivery, task: Any) -> Ahead | None:
     """The execution of a call that nothing follows; None when it is for `trace` to say what becomes of it."""
-    call = usual_call(app, delivery, part=True)
+    call = usual_call(app, delivery, part=True, task=task)
     try:
         return Ahead(call, execute(NothingStays(), call, FIRST)) if call is not None else None
     except Exception:

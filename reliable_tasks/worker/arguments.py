@@ -27,14 +27,20 @@ _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _ATOMS = frozenset({str, int, bool, float, type(None), bytes, Decimal, date, datetime, UUID})
 """Of exactly these types nothing has to be taken apart."""
 
+_CANONICAL = frozenset({str, int, bool, float, type(None)})
+"""Of exactly these types a value is its own canonical form."""
+
 _SORTED = JSONEncoder(sort_keys=True)
 
 
 def to_wire(value: Any) -> Any:
     """The value as plain containers of types that kombu's JSON keeps."""
-    if type(value) in _ATOMS:
+    kind = type(value)
+    if kind in _ATOMS:
         return value
-    if type(value) is list:
+    if kind is dict:
+        return {key: item if type(item) in _ATOMS else to_wire(item) for key, item in value.items()}
+    if kind is list:
         return [item if type(item) in _ATOMS else to_wire(item) for item in value]
     if isinstance(value, Enum):
         return to_wire(value.value)
@@ -69,6 +75,7 @@ class Arguments:
             if parameter.default is not inspect.Parameter.empty:
                 with suppress(ArgumentError):
                     self._defaults[name] = self._convert(name, parameter.default)
+        self._all_told = self.only_names and not self._defaults
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults included, converted to the annotated types.
@@ -109,6 +116,8 @@ class Arguments:
         The payload of a key is made of these: a release that gives a function one more argument, with a default, must
         not turn every message that is under way, and every copy of what was done, into a conflict.
         """
+        if self._all_told:
+            return dict(arguments)
         return {
             name: value for name, value in arguments.items() if not self._goes_without_saying(name, value)
         }
@@ -161,7 +170,8 @@ def _instance(value: Any, wanted: Any) -> bool:
 
 def fingerprint(task_name: str, arguments: Mapping[str, Any]) -> bytes:
     """SHA-256 over task name and arguments in a canonical form: sorted keys, Decimals by value as text."""
-    canonical = _SORTED.encode([task_name, _canonical(to_wire(dict(arguments)))])
+    simple = _CANONICAL.issuperset(map(type, arguments.values()))
+    canonical = _SORTED.encode([task_name, arguments if simple else _canonical(to_wire(dict(arguments)))])
     return hashlib.sha256(canonical.encode()).digest()
 
 

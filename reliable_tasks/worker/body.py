@@ -18,6 +18,7 @@ _HINT = "send protocol 2: a JSON list of args, kwargs and embed"
 _MAYBE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAYBE_UNREADABLE = re.compile(rb"NaN|Infinity|" + _MAYBE_SURROGATE.pattern)
 _LISTS = ("callbacks", "errbacks", "chain")
+_NOTHING = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 _KINDS: tuple[tuple[str, Any], ...] = (("args", list), ("kwargs", dict), ("options", dict))
 
 
@@ -33,7 +34,7 @@ def read_body(body: bytes, encoding: str | None) -> tuple[list[Any], dict[str, A
     if (encoding or "").lower() not in _ENCODINGS:
         raise Undecodable(f"the body is encoded as {encoding!r}", hint="send UTF-8")
     try:
-        found = _parsed(body)
+        found = _parsed_usual(body) or _parsed(body)
     except Undecodable:
         raise
     except Exception as error:
@@ -60,6 +61,20 @@ def _brackets(body: bytes) -> int:
     return body.count(b"[") + body.count(b"{")
 
 
+def _parsed_usual(body: bytes) -> Any:
+    """What `_parsed` would find where nothing follows, which most senders write in one way; None where it is to look.
+
+    What is left is only read as a whole list of two when the rest was the third.
+    """
+    if not body.endswith(_NOTHING) or _brackets(body) > DEEPEST or b"\\" in body:
+        return None
+    try:
+        found = _DECODER.decode(body[: -len(_NOTHING)].decode() + "]")
+    except ValueError:
+        return None
+    return [*found, None] if isinstance(found, list) and len(found) == 2 else None
+
+
 def _parsed(body: bytes) -> Any:
     if _brackets(body) > DEEPEST and is_deeper(json.loads(body.decode()), DEEPEST):
         raise Undecodable(f"the body has more than {DEEPEST} lists in each other", hint="send less structure")
@@ -70,6 +85,8 @@ def _parsed(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
+    if not pairs:
+        return {}
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("an object has a key twice")
@@ -94,7 +111,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number
 def _what_follows(embed: Any) -> dict[str, Any]:
     """Callbacks, errbacks, chain and chord, and only those: Celery lets the others replace the message's headers."""
     if embed is None:
-        embed = {}
+        return dict.fromkeys((*_LISTS, "chord"))
     if not isinstance(embed, dict):
         raise Undecodable("the body's embed is no object", hint=_HINT)
     for name in _LISTS:

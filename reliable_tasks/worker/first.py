@@ -41,15 +41,16 @@ class Ahead:
         }
 
 
-def usual_call(app: Any, delivery: Delivery, *, part: bool = False) -> Call | None:
+def usual_call(app: Any, delivery: Delivery, *, part: bool = False, task: Any = None) -> Call | None:
     """The call of a usual delivery that nothing follows; None when it is for `trace` to say what becomes of it.
 
     Args:
         part: whether it may be a part of a chord, and have an id that is not ours.
+        task: the delivery's, where it is known.
     """
     try:
         verify(app.runtime, delivery)
-        call = decode(delivery, app.tasks[delivery.task_name])
+        call = decode(delivery, task or app.tasks[delivery.task_name])
     except Exception:
         return None  # whatever it is: by itself it meets the same again, and only that
     if part:

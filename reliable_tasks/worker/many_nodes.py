@@ -16,6 +16,7 @@ from celery.bin.worker import worker as celery_worker
 from celery.utils.nodenames import nodesplit
 
 from reliable_tasks.errors import SettingError
+from reliable_tasks.worker import prefetch
 from reliable_tasks.worker.supervisor import Supervisor
 
 _REFUSED = {
@@ -41,7 +42,7 @@ _IMPORTED_ONCE = (
     "reliable_tasks.worker.strategy",
 )
 _PREFETCH = 128
-"""Messages that a node holds unless somebody has chosen: two commits' worth, where tasks are short."""
+"""Messages that a node holds unless somebody has chosen, of queues whose tasks do not all share commits."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -80,6 +81,7 @@ def run_many(app: Any, name: str, count: int, options: Sequence[str], log: loggi
         signals.worker_ready.connect(lambda **_unused: ready(), weak=False)
         own_options = ["-P", "solo", "-c", "1", "-n", f"{own}-{number}@{host}"]
         if not has_chosen_prefetch:
+            prefetch.unchosen = _PREFETCH
             own_options += ["--prefetch-multiplier", str(_PREFETCH)]
         end = options.index("--") if "--" in options else len(options)
         words = (*options[:end], *own_options, *options[end:])

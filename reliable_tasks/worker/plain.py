@@ -5,13 +5,15 @@ from celery.app.task import Task
 
 from reliable_tasks.worker.call import Call
 
-_SEEN = (signals.task_prerun, signals.task_postrun, signals.task_success)
-_HOOKS = ("__call__", "before_start", "on_success", "after_return")
+_BEFORE, _AFTER, _SUCCESS = signals.task_prerun, signals.task_postrun, signals.task_success
 
 
 def follows(call: Call) -> bool:
     """Whether a callback or a chain waits for it."""
-    return any(value for name, value in call.embed.items() if name != "chord")
+    for name, value in call.embed.items():
+        if value and name != "chord":
+            return True
+    return False
 
 
 def is_plain(call: Call) -> bool:
@@ -20,11 +22,14 @@ def is_plain(call: Call) -> bool:
     A chord's body may wait: its parts are counted where they are recorded. What the tracer does besides, for failures
     and retries, is left to it: see `Execution.run_plainly`.
     """
-    task = call.task
+    task, cls = call.task, type(call.task)
     return (
         call.options is not None
         and not follows(call)
-        and not any(signal.receivers for signal in _SEEN)
+        and not (_BEFORE.receivers or _AFTER.receivers or _SUCCESS.receivers)
         and not (task.ignore_result or call.delivery.request.get("ignore_result"))
-        and all(getattr(type(task), hook) is getattr(Task, hook) for hook in _HOOKS)
+        and cls.__call__ is Task.__call__
+        and cls.before_start is Task.before_start
+        and cls.on_success is Task.on_success
+        and cls.after_return is Task.after_return
     )

@@ -9,8 +9,8 @@ from reliable_tasks.model.retry import Effects
 from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.usual import can_be_usual
 
-MULTIPLIER = 4
-"""Messages for each process, as Celery has it; any other number that is configured holds for all queues."""
+unchosen = 4
+"""Messages for each process where nobody has chosen, as Celery has it; any other number holds for all queues."""
 
 TOGETHER = 32
 """For each process of a pool, of a queue all of whose tasks share commits: two jobs of 16."""
@@ -21,7 +21,7 @@ TOGETHER_ALONE = 256
 
 def widen(consumer: Any) -> None:
     """Let the consumers that a worker's consumer is about to begin hold as much as their queues' tasks can use."""
-    if consumer.together is None or consumer.prefetch_multiplier != MULTIPLIER:
+    if consumer.together is None or consumer.prefetch_multiplier != unchosen:
         return
     wide = _queues_that_share_commits(consumer.app)
     alone = not consumer.pool.uses_semaphore

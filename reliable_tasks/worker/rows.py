@@ -28,6 +28,8 @@ def encoded(value: Any) -> bytes:
 
 def readable(value: Any) -> Any:
     """Arguments as plain JSON for people and SQL: money and times as text."""
+    if not value and type(value) in (list, dict):
+        return value
     if type(value) is list and _AS_IT_IS.issuperset(map(type, value)):
         return storable_json(value)
     return storable_json(json.loads(json.dumps(to_wire(value), default=str)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from reliable_tasks.model.envelope import replay_number
+from reliable_tasks.model.envelope import REPLAY
 from reliable_tasks.model.retry import Effects
 from reliable_tasks.model.signing import sent_at
 from reliable_tasks.store import key_retention
@@ -43,13 +43,12 @@ def can_be_usual(task: Any) -> bool:
 def is_usual(headers: Mapping[str, Any], delivery_info: Mapping[str, Any]) -> bool:
     """Whether this is a first delivery of a task that is due, waits for nobody and was sent a short while ago."""
     try:
-        plain = not (
-            delivery_info.get("redelivered")
-            or any(headers.get(name) for name in _ABSENT)
-            or any(headers.get("timelimit") or ())
-            or replay_number(dict(headers))
-        )
+        if delivery_info.get("redelivered") or any(headers.get("timelimit") or ()) or headers.get(REPLAY):
+            return False
     except (TypeError, ValueError):
         return False  # not what Celery sends
+    for name in _ABSENT:
+        if headers.get(name):
+            return False
     sent = sent_at(headers)
-    return plain and (sent is None or sent > record_time() - _YOUNG)
+    return sent is None or sent > record_time() - _YOUNG
