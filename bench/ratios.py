@@ -43,6 +43,7 @@ RATIOS = {
 
 BESIDE = {
     "drain_prefork_vs_stock": Ratio("celery-stock", ours="ours-none-prefork2"),
+    "drain_watched_vs_stock": Ratio("celery-stock", task="work_watched"),
     "drain_database_vs_stock": Ratio("celery-stock", task="work_database"),
     "drain_external_vs_stock": Ratio("celery-stock", task="work_external"),
     "drain_vs_taskiq": Ratio("taskiq", task="work_none"),

@@ -61,7 +61,8 @@ class Ours(System):
     waiting = "AsyncResult.get with its defaults"
 
     def __init__(self, task: str, workers: Workers, about: str, tasks: int = 1500, calls: int = 0) -> None:
-        super().__init__(f"ours-{task.removeprefix('work_').replace('_', '-')}-{workers.name}")
+        watched = {"BENCH_WATCHED": "1"} if task == "work_watched" else {}
+        super().__init__(f"ours-{task.removeprefix('work_').replace('_', '-')}-{workers.name}", **watched)
         self.task, self.topology, self.about = task, workers, about
         self.transfers = task.startswith("transfer")
         self.tasks, self.calls = tasks, calls
@@ -239,6 +240,7 @@ def _application() -> Any:
 
 _ABOUT = {
     "work_none": ('effects="none"', 8000, 100),
+    "work_watched": ('effects="none", with receivers of task_prerun, task_postrun, task_success', 4000, 0),
     "work_database": ('effects="database", empty body', 1000, 0),
     "work_external": ('effects="external", empty body', 800, 0),
     "transfer": ("a transfer, one commit each", 1000, 0),

@@ -1,7 +1,9 @@
 """Our application under measurement: nothing but what any user writes."""
 
+import os
 from typing import Any
 
+from celery import signals
 from sqlalchemy import text
 
 from bench import bank
@@ -17,6 +19,12 @@ _LEDGER = text("INSERT INTO ledger (key, source, target, amount) VALUES (:key, :
 @app.idempotent_task(key="none:{serial}", effects="none", queue="pure")
 def work_none(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
     """The small task, as a pure function."""
+    return {"account": account, "amount": amount, "ok": True}
+
+
+@app.idempotent_task(key="watched:{serial}", effects="none", queue="pure")
+def work_watched(ctx: TaskContext, serial: int, account: int, amount: int) -> dict[str, Any]:
+    """The small task, where Celery's signals have receivers, so that its whole tracer runs."""
     return {"account": account, "amount": amount, "ok": True}
 
 
@@ -68,3 +76,12 @@ transfer = app.idempotent_task(
 transfer_batched = app.idempotent_task(
     key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer_batched", batch=10
 )(_transfer)
+
+
+def _watch(**_told: Any) -> None:
+    """What looks on."""
+
+
+if os.environ.get("BENCH_WATCHED"):
+    for signal in (signals.task_prerun, signals.task_postrun, signals.task_success):
+        signal.connect(_watch)

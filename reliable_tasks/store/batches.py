@@ -57,8 +57,24 @@ _RECORD = text(
 
 
 _COLUMNS = frozenset(
-    """task_id name idempotency_key fingerprint queue priority args kwargs result worker root_id parent_id
-    correlation_id enqueued_at started_at finished_at""".split()
+    (
+        "task_id",
+        "name",
+        "idempotency_key",
+        "fingerprint",
+        "queue",
+        "priority",
+        "args",
+        "kwargs",
+        "result",
+        "worker",
+        "root_id",
+        "parent_id",
+        "correlation_id",
+        "enqueued_at",
+        "started_at",
+        "finished_at",
+    )
 )
 _NEW_IDS = insert(task_ids).on_conflict_do_nothing().returning(task_ids.c.task_id)
 
@@ -68,7 +84,9 @@ def _with_ids(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
     foreign = {row["task_id"]: new_id() for row in rows if not is_own(row["task_id"])}
     new: set[str] = set()
     if foreign:
-        pairs = [{"task_id": task_id, "result_id": result_id} for task_id, result_id in sorted(foreign.items())]
+        pairs = [
+            {"task_id": task_id, "result_id": result_id} for task_id, result_id in sorted(foreign.items())
+        ]
         new = set(connection.execute(_NEW_IDS, pairs).scalars())
     return [
         # what is not told is null; most columns of most rows are

@@ -9,7 +9,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from reliable_tasks.store.tables import task_ids
 
-
 _OURS = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 
 

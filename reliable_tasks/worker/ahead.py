@@ -74,7 +74,9 @@ def trace_together(given: Sequence[tuple[Any, ...]]) -> list[str | None]:
             elif _options(tasks, given[places[0]]).effects is Effects.DATABASE:
                 settled[places[0]] = whole.settle(deliveries[0])
             else:
-                begun.append((places[0], deliveries[0], _ahead(app, deliveries[0], tasks[deliveries[0].task_name])))
+                begun.append(
+                    (places[0], deliveries[0], _ahead(app, deliveries[0], tasks[deliveries[0].task_name]))
+                )
     # by identity: what comes under the id of another may say something else
     recorded = {id(one) for one in _recorded(app.runtime, [one for _, _, one in begun if one is not None])}
     for place, delivery, ahead in begun:

@@ -1,13 +1,11 @@
 """`celery worker` as many nodes of one process each, under a supervisor."""
 
 import ctypes
-import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 from celery import __main__ as celery_program
@@ -17,6 +15,7 @@ from celery.utils.nodenames import nodesplit
 
 from reliable_tasks.errors import SettingError
 from reliable_tasks.worker import prefetch
+from reliable_tasks.worker.before_forks import import_once
 from reliable_tasks.worker.supervisor import Supervisor
 
 _REFUSED = {
@@ -28,7 +27,7 @@ _REFUSED = {
     "pidfile": "the pid to signal is that of the program itself",
     "statedb": "processes cannot share one",
 }
-_IMPORTED_ONCE = (
+_OF_A_NODE = (
     "celery.bin.celery",
     "celery.apps.worker",
     "celery.concurrency.prefork",
@@ -36,10 +35,8 @@ _IMPORTED_ONCE = (
     "celery.worker.components",
     "celery.worker.consumer",
     "kombu.transport.pyamqp",
-    "reliable_tasks.worker.backend",
     "reliable_tasks.worker.consumer",
     "reliable_tasks.worker.worker_program",
-    "reliable_tasks.worker.strategy",
 )
 _PREFETCH = 128
 """Messages that a node holds unless somebody has chosen, of queues whose tasks do not all share commits."""
@@ -69,7 +66,9 @@ def run_many(app: Any, name: str, count: int, options: Sequence[str], log: loggi
         if is_given(option):
             raise SettingError(f"--{option} cannot be given beside --processes", hint=instead)
     own, host = nodesplit(context.params["hostname"])
-    _import_once(app)
+    app.finalize()
+    app.loader.import_default_modules()
+    import_once(app, _OF_A_NODE)
     has_chosen_prefetch = (
         is_given("prefetch_multiplier") or "worker_prefetch_multiplier" in app.conf.without_defaults()
     )
@@ -89,17 +88,6 @@ def run_many(app: Any, name: str, count: int, options: Sequence[str], log: loggi
         celery_program.main()
 
     return Supervisor(count, node, log).run()
-
-
-def _import_once(app: Any) -> None:
-    """Have in memory, once for all nodes, what each would import."""
-    app.finalize()
-    app.loader.import_default_modules()
-    for module in _IMPORTED_ONCE:
-        import_module(module)
-    _ = app.runtime.engine  # its driver; it connects to nothing
-    gc.collect()
-    gc.freeze()  # or the first collection in a node would copy everything
 
 
 def _end_with(supervisor: int) -> None:

@@ -10,10 +10,7 @@ _BEFORE, _AFTER, _SUCCESS = signals.task_prerun, signals.task_postrun, signals.t
 
 def follows(call: Call) -> bool:
     """Whether a callback or a chain waits for it."""
-    for name, value in call.embed.items():
-        if value and name != "chord":
-            return True
-    return False
+    return any({**call.embed, "chord": None}.values())
 
 
 def is_plain(call: Call) -> bool:

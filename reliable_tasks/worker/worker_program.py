@@ -2,12 +2,17 @@
 
 from typing import Any
 
+from celery import signals
 from celery.apps.worker import Worker
 from celery.concurrency import get_implementation, solo
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.text import str_to_list
 
+<<<<<<< HEAD
 from reliable_tasks.errors import UnknownQueue
+=======
+from reliable_tasks.worker.before_forks import import_once
+>>>>>>> a819c61 (Processes of a pool share what they import; a benchmark of small tasks on which signals' receivers look; the tasks of a burst are looked up once)
 from reliable_tasks.worker.node_pool import NodePool
 from reliable_tasks.worker.telling import end_program
 
@@ -34,6 +39,11 @@ class ReliableWorker(Worker):
     def setup_instance(self, **options: Any) -> None:
         if get_implementation(self.pool_cls) is solo.TaskPool:
             self.pool_cls = NodePool
+        signals.worker_before_create_process.connect(self._before_fork, weak=False)
         super().setup_instance(**options)
         if isinstance(self.pool, NodePool):
             self.pool.heartbeats.connection = lambda: self.consumer.connection
+
+    def _before_fork(self, **_unused: Any) -> None:
+        signals.worker_before_create_process.disconnect(self._before_fork)  # those to come have it all
+        import_once(self.app)
