@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import (
     DBAPIError,
@@ -57,6 +58,7 @@ def create_engine(url: str, *, pool_size: int = 4) -> Engine:
     )
     _close_in_children(engine)
     _ping_after_a_pause(engine)
+    _give_up_what_was_changed(engine)
     share_first_savepoint(engine)
     event.listen(engine, "connect", lambda connection, _record: clock.compare(connection))
     return engine
@@ -78,6 +80,21 @@ def _ping_after_a_pause(engine: Engine) -> None:
             clock.compare(connection)  # as good a ping as any
         except engine.dialect.loaded_dbapi.Error as error:
             raise DisconnectionError from error  # the pool makes a new connection
+
+
+def _give_up_what_was_changed(engine: Engine) -> None:
+    # what a task has set at the driver itself no RESET takes back: every task after it would fail by that
+
+    @event.listens_for(engine, "checkin")
+    def returned(connection: Any, record: Any) -> None:
+        if connection is not None and (
+            connection.autocommit
+            or connection.readonly
+            or connection.deferrable
+            or connection.cursor_factory is not None
+            or connection.isolation_level not in (None, ISOLATION_LEVEL_READ_COMMITTED)
+        ):
+            record.invalidate()
 
 
 def _close_in_children(engine: Engine) -> None:

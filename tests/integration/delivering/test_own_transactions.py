@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.app.trace import build_tracer
+from psycopg2.extras import RealDictCursor
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -216,6 +217,35 @@ def test_what_a_task_sets_in_its_session_does_not_reach_the_next_one(app: Any, a
     assert act(what) == "ack"
     assert deliver(app, "pay", "a") == "ack"
     assert states(app, "results") == ["succeeded", "succeeded"]
+
+
+def _as_it_commits(driver: Any) -> None:
+    driver.rollback()
+    driver.autocommit = True
+
+
+def _as_it_reads(driver: Any) -> None:
+    driver.rollback()
+    driver.set_session(readonly=True)
+
+
+def _as_it_counts(driver: Any) -> None:
+    driver.rollback()
+    driver.set_session(isolation_level="SERIALIZABLE")
+
+
+def _as_it_answers(driver: Any) -> None:
+    driver.cursor_factory = RealDictCursor
+
+
+@pytest.mark.parametrize("change", [_as_it_commits, _as_it_reads, _as_it_counts, _as_it_answers])
+def test_what_a_task_changes_at_the_drivers_connection_makes_no_dead_letters_of_those_that_follow(
+    app: Any, act: Any, change: Callable[[Any], None]
+) -> None:
+    act(lambda ctx: change(connection_of(ctx).connection.driver_connection))
+    for number in range(3):
+        assert deliver(app, "pay", f"after-{number}") == "ack"
+    assert states(app, "attempts")[-3:] == ["succeeded"] * 3
 
 
 def test_a_task_that_succeeds_at_last_is_not_shown_with_the_error_of_the_attempt_before(app: Any) -> None:
