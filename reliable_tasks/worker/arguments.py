@@ -69,13 +69,7 @@ class Arguments:
         )
         """Whether each can be given by its name."""
         self._names = tuple(self.signature.parameters)
-<<<<<<< HEAD
         self._as_they_are = {name: wanted for name, wanted in self._types.items() if _is_atom(wanted)}
-=======
-        wanted = tuple(self._types.get(name) for name in self._names)
-        atoms = all(isinstance(one, type) and one in _ATOMS for one in wanted)
-        self._as_given = wanted if atoms and self.only_names else None
->>>>>>> a819c61 (Processes of a pool share what they import; a benchmark of small tasks on which signals' receivers look; the tasks of a burst are looked up once)
         self._defaults: dict[str, Any] = {}
         for name, parameter in self.signature.parameters.items():
             if parameter.default is not inspect.Parameter.empty:

@@ -8,11 +8,8 @@ from celery.concurrency import get_implementation, solo
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.text import str_to_list
 
-<<<<<<< HEAD
 from reliable_tasks.errors import UnknownQueue
-=======
 from reliable_tasks.worker.before_forks import import_once
->>>>>>> a819c61 (Processes of a pool share what they import; a benchmark of small tasks on which signals' receivers look; the tasks of a burst are looked up once)
 from reliable_tasks.worker.node_pool import NodePool
 from reliable_tasks.worker.telling import end_program
 
