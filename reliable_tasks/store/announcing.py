@@ -3,7 +3,7 @@
 On a connection of its own and not in the commit itself: in Postgres a transaction that notifies holds a lock on the
 whole database until its commit is on disk, so that no two of them could be written together. Here the notification is
 not written to disk at all, and what ends within a few milliseconds shares one. It may be lost: whoever waits looks for
-himself, too.
+himself, too. Where nobody listens there is none.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from reliable_tasks.store.ended import CHANNEL, EVERYBODY, payloads, word_of
+from reliable_tasks.store.ended import CHANNEL, EVERYBODY, NOBODY_HEARS, payloads, word_of
 
 Connect = Callable[[], Any]
 
@@ -26,7 +26,7 @@ _IDLE_SECONDS = 30.0
 _AFTER_ERROR_SECONDS = 1.0
 _AT_EXIT_SECONDS = 1.0
 _MOST_WORDS = 20_000
-_NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+_NOTIFY = f"SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s) WHERE NOT {NOBODY_HEARS}"
 
 
 class Announcer:

@@ -13,6 +13,18 @@ CHANNEL = "reliable_tasks_ended"
 EVERYBODY = "*"
 """Instead of words: whoever waits looks for himself."""
 
+_HEARS = 7_411_013_350_621_907_001
+"""The lock's number, which nobody else may use in this database."""
+
+HEAR = f"SELECT pg_advisory_lock_shared({_HEARS})"
+"""Whoever waits holds this lock, from before he first looks."""
+
+NOBODY_HEARS = f"CASE WHEN pg_try_advisory_lock({_HEARS}) THEN pg_advisory_unlock({_HEARS}) ELSE false END"
+"""Asked after a commit: whoever takes the lock later looks later, and sees what was committed.
+
+Two that ask at the same moment disturb each other, and then tell nobody something.
+"""
+
 _WORD = 8
 _NOTED = "reliable_tasks.ended"
 _MOST_BYTES = 7900

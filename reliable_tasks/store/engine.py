@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import psycopg2
 import sqlalchemy
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from sqlalchemy import Connection, Engine, event, text
@@ -190,9 +191,14 @@ def ping(engine: Engine) -> str:
 
 
 def transaction_is_gone(error: BaseException) -> bool:
-    """Whether a statement failed since the transaction or savepoint that it belongs to is not there any more."""
-    if isinstance(error, DBAPIError):
-        return getattr(error.orig, "pgcode", None) in ("25P01", "25P02", "3B001")
+    """Whether a statement failed since the transaction or savepoint that it belongs to is not there any more.
+
+    Args:
+        error: SQLAlchemy's, or the driver's own.
+    """
+    failed = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(failed, psycopg2.Error):
+        return failed.pgcode in ("25P01", "25P02", "3B001")
     return isinstance(error, InvalidRequestError)
 
 

@@ -1,44 +1,86 @@
-"""A connection lent to one task after the other: each has a SQLAlchemy connection of its own, and only while it runs.
+"""A connection lent to one task after the other: each has cursors, and a session, of its own, and only while it runs.
 
-Whatever a task leaves behind, a thread or a session that somebody holds, must not reach into the transaction of the
-next one.
+Whatever a task leaves behind, a thread, a cursor or a session that somebody holds, must not reach into the transaction
+of the next one.
 """
 
 from typing import Any, cast
 
+import psycopg2
+from psycopg2 import sql
 from psycopg2.errors import LockNotAvailable
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import ExceptionContext
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_INTRANS, cursor
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ResourceClosedError
-
-EFFECT = "reliable_tasks_effect"
-"""The savepoint that is there when a task begins: the first that SQLAlchemy asks for is this one, and costs nothing."""
 
 
 class Lent:
     """A pooled connection as its borrower sees it, who can neither return nor keep it.
 
     Args:
-        held: the connection, in a transaction with the savepoint EFFECT.
+        held: the connection, in a transaction.
+        effect: a name for the savepoint that SQLAlchemy asks for first; it is set without a round trip of its own.
+        before: statements that go ahead of the borrower's first one.
+        has_effect: whether the savepoint is one of them.
     """
 
-    waited_in_vain: bool
+    waited_in_vain = False
     """Whether a statement gave up waiting for a lock."""
 
-    def __init__(self, held: Any) -> None:
+    used = False
+    """Whether a statement was executed, or was meant to be."""
+
+    before: str
+    """What was not sent yet."""
+
+    def __init__(self, held: Any, effect: str, before: str = "", *, has_effect: bool = False) -> None:
         self._held = held
+        self._driver = held.driver_connection
+        self.effect = effect
+        self.before = before
+        self._has_effect = has_effect
         self._first: str | None = None
-        self.waited_in_vain = False
+        self._connection: Connection | None = None
+
+    def connect(self, engine: Engine) -> Connection:
+        """SQLAlchemy's connection on it, in a transaction that ends with it and commits nothing."""
+        self._connection = Connection(engine, cast(Any, self))
+        self._connection.begin()
+        return self._connection
 
     def take_back(self) -> None:
         """From here on the borrower cannot do anything with it."""
         self._held = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was taken back."""
+        return self._held is None
+
+    def cursor(self, *name: Any, **options: Any) -> "TaskCursor":
+        """The driver's own, for as long as the connection is lent."""
+        self._there()
+        made: TaskCursor = self._driver.cursor(*name, cursor_factory=TaskCursor, **options)
+        made.lent = self
+        if made.name is not None and (before := self.take_before()):
+            with self._driver.cursor() as other:  # it will have its own words ahead of its statement
+                other.execute(before)
+        return made
+
+    def take_before(self) -> str:
+        """What has to go ahead of a statement that is executed now."""
+        before, self.before, self.used = self.before, "", True
+        return before
 
     def is_effect(self, savepoint: str) -> bool:
-        """Whether SQLAlchemy's savepoint of this name is EFFECT."""
+        """Whether SQLAlchemy's savepoint of this name is the one of this task: the first, when nothing was done before."""
         if self._first is None:
-            self._first = savepoint
+            self._first = "" if self.used else savepoint
+            if self._first and not self._has_effect:
+                self.before += f"SAVEPOINT {self.effect}; "
         return self._first == savepoint
 
     def close(self) -> None:
@@ -64,18 +106,85 @@ class Lent:
     def is_valid(self) -> bool:
         return self._held is not None and bool(self._held.is_valid)
 
-    def __getattr__(self, name: str) -> Any:
+    def _there(self) -> Any:
         if self._held is None:
             raise ResourceClosedError("the task that this connection was lent to is over")
-        return getattr(self._held, name)
+        return self._held
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._there(), name)
 
 
-def lend(engine: Engine, held: Any) -> tuple[Connection, Lent]:
-    """A connection for one task."""
-    lent = Lent(held)
-    connection = Connection(engine, cast(Any, lent))
-    connection.begin()
-    return connection, lent
+class TaskCursor(cursor):
+    """psycopg2's, in the transaction of a task and only while that runs.
+
+    What was put off until the first statement is sent ahead of it, in the same round trip.
+    """
+
+    lent: Lent
+
+    @property
+    def connection(self) -> Any:
+        """As the task sees it: ended when the task is, and with the worker's transaction on it."""
+        return self.lent
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        lent = self._lent()
+        before = lent.take_before()
+        try:
+            if isinstance(query, sql.Composable):
+                query = query.as_string(lent.driver_connection)
+            if before:
+                query = before.encode() + query if isinstance(query, bytes) else before + query
+            super().execute(query, vars)
+        except psycopg2.Error as error:
+            self._failed(before, error)
+            raise
+        except BaseException:
+            lent.before = before  # its values could not be written into it
+            raise
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self._one(super().executemany, query, vars_list)
+
+    def callproc(self, procname: Any, *parameters: Any) -> Any:
+        return self._one(super().callproc, procname, *parameters)
+
+    def copy_expert(self, sql: Any, file: Any, *size: Any, **more: Any) -> None:
+        self._one(super().copy_expert, sql, file, *size, **more)
+
+    def copy_from(self, file: Any, table: Any, *more: Any, **options: Any) -> None:
+        self._one(super().copy_from, file, table, *more, **options)
+
+    def copy_to(self, file: Any, table: Any, *more: Any, **options: Any) -> None:
+        self._one(super().copy_to, file, table, *more, **options)
+
+    def _one(self, call: Any, *values: Any, **more: Any) -> Any:
+        """What makes its statements itself: nothing can be put ahead of them."""
+        before = self._lent().take_before()
+        try:
+            if before:
+                super().execute(before)
+            return call(*values, **more)
+        except psycopg2.Error as error:
+            self._failed("", error)
+            raise
+
+    def _lent(self) -> Lent:
+        if self.lent.is_over:
+            raise psycopg2.InterfaceError("the task that this cursor was lent to is over")
+        return self.lent
+
+    def _failed(self, before: str, error: psycopg2.Error) -> None:
+        if error.pgcode is None:  # the server does not know of it
+            self.lent.before = before
+        elif isinstance(error, LockNotAvailable):
+            self.lent.waited_in_vain = True
+
+
+def lend(connection: Connection) -> Lent:
+    """For cursors beside what SQLAlchemy does on a connection."""
+    return Lent(connection.connection, "")
 
 
 def is_in_order(held: Any) -> bool:
@@ -94,7 +203,7 @@ def _status(held: Any) -> int:
 
 
 def share_first_savepoint(engine: Engine) -> None:
-    """Let SQLAlchemy's first savepoint on a lent connection be the one that is there."""
+    """Let SQLAlchemy's first savepoint on a lent connection be the one of the task, and cost nothing."""
     dialect = engine.dialect
     set_one, roll_back, release = (
         dialect.do_savepoint,
@@ -103,29 +212,29 @@ def share_first_savepoint(engine: Engine) -> None:
     )
 
     def do_savepoint(connection: Connection, name: str) -> None:
-        if not _is_effect(connection, name):
+        if _of_effect(connection, name) is None:
             set_one(connection, name)
 
     def do_rollback_to_savepoint(connection: Connection, name: str) -> None:
-        roll_back(connection, EFFECT if _is_effect(connection, name) else name)
+        lent = _of_effect(connection, name)
+        if lent is None:
+            roll_back(connection, name)
+        elif lent.used:
+            roll_back(connection, lent.effect)  # with the savepoint ahead of it, if that was not sent
 
     def do_release_savepoint(connection: Connection, name: str) -> None:
-        if not _is_effect(connection, name):
+        lent = _of_effect(connection, name)
+        if lent is None:
             release(connection, name)
-        elif not is_in_order(connection.connection):
-            release(connection, EFFECT)  # which says what is wrong
-
-    @event.listens_for(engine, "handle_error")
-    def failed(context: ExceptionContext) -> None:
-        lent = context.connection.connection if context.connection is not None else None
-        if isinstance(lent, Lent) and isinstance(context.original_exception, LockNotAvailable):
-            lent.waited_in_vain = True
+        elif not is_in_order(lent):
+            release(connection, lent.effect)  # which says what is wrong
 
     dialect.do_savepoint = do_savepoint  # type: ignore[method-assign]  # of this engine's dialect alone
     dialect.do_rollback_to_savepoint = do_rollback_to_savepoint  # type: ignore[method-assign]  # as above
     dialect.do_release_savepoint = do_release_savepoint  # type: ignore[method-assign]  # as above
 
 
-def _is_effect(connection: Connection, name: str) -> bool:
+def _of_effect(connection: Connection, name: str) -> Lent | None:
+    """What is lent, when this is the name of its task's savepoint."""
     lent = connection.connection
-    return isinstance(lent, Lent) and lent.is_effect(name)
+    return lent if isinstance(lent, Lent) and lent.is_effect(name) else None

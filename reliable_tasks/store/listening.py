@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from reliable_tasks.store.ended import CHANNEL, EVERYBODY, word_of, words_in
+from reliable_tasks.store.ended import CHANNEL, EVERYBODY, HEAR, word_of, words_in
 from reliable_tasks.store.engine import connector
 
 Connect = Callable[[], Any]
@@ -140,6 +140,7 @@ class Listener:
                     selector.register(wake, selectors.EVENT_READ)
                     with connection.cursor() as cursor:
                         cursor.execute(f"LISTEN {CHANNEL}")
+                        cursor.execute(HEAR)
                     selector.register(connection.fileno(), selectors.EVENT_READ)
                     self._socket, retry = connection.fileno(), _FIRST_RETRY_SECONDS
                     self._call_all()  # what has ended before was told to nobody here

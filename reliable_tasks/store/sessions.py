@@ -1,13 +1,16 @@
-"""Sessions for users' own code: one in a running task's transaction, and writing the outbox through theirs."""
+"""For users' own code: sessions and cursors in a running task's transaction, and writing the outbox through theirs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import ResourceClosedError
 from sqlalchemy.orm import Session
 
-__all__ = ["Session", "TaskSession", "around_commit", "execute_in", "session_in"]
+from reliable_tasks.store.lending import Lent, TaskCursor
+
+__all__ = ["Session", "TaskCursor", "Work", "around_commit", "execute_in", "work_on"]
 
 
 class TaskSession(Session):
@@ -32,18 +35,60 @@ class TaskSession(Session):
         super().close()
 
 
-@contextmanager
-def session_in(connection: Connection) -> Iterator[Session]:
-    """A session in a savepoint of the connection's transaction: flushed at the end, undone on error.
+class Work:
+    """What a task's function works with in its transaction, each made when it is asked for.
 
-    Its commit() and rollback() end savepoints only: the transaction belongs to the claim and the result too.
+    Args:
+        lent: the connection.
+        connect: gives SQLAlchemy's connection on it.
     """
-    session = TaskSession(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+
+    def __init__(self, lent: Lent, connect: Callable[[], Connection]) -> None:
+        self._lent = lent
+        self._connect = connect
+        self._session: TaskSession | None = None
+
+    @property
+    def session(self) -> Session:
+        """A session in a savepoint of the transaction.
+
+        Its commit() and rollback() end savepoints only: the transaction belongs to the claim and the result too.
+        """
+        if self._session is None:
+            if self._lent.is_over:
+                raise ResourceClosedError("the task that this session would be for is over")
+            self._session = TaskSession(
+                bind=self._connect(), join_transaction_mode="create_savepoint", expire_on_commit=False
+            )
+        return self._session
+
+    def cursor(self) -> TaskCursor:
+        """The driver's own cursor."""
+        return self._lent.cursor()
+
+    def keep(self) -> None:
+        """Flush and keep what the session did."""
+        if self._session is not None:
+            self._session.commit()
+
+    def close(self) -> None:
+        """Undo what the session did and was not kept; nothing can be done with it any more."""
+        try:
+            if self._session is not None:
+                self._session.give_up()
+        finally:
+            self._lent.take_back()
+
+
+@contextmanager
+def work_on(lent: Lent, connect: Callable[[], Connection]) -> Iterator[Work]:
+    """What is done inside the block; what its session did is flushed at the end, undone on error."""
+    work = Work(lent, connect)
     try:
-        yield session
-        session.commit()
+        yield work
+        work.keep()
     finally:
-        session.give_up()
+        work.close()
 
 
 def execute_in(session: Any, statement: Any) -> Any:

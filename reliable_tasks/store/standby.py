@@ -43,17 +43,23 @@ class ToldConnection(connection):
                 "the wait for the synchronous standby was cancelled: the commit is in doubt"
             )
 
-    def commit_within(self, statements: str, values: Sequence[Any]) -> None:
-        """Execute statements of which the last are a COMMIT, and the BEGIN of the next transaction.
+    def commit_within(self, statements: str, values: Sequence[Any]) -> Any:
+        """Execute statements of which the last are a COMMIT, the BEGIN of the next transaction, and its first SELECT.
+
+        Returns:
+            The row that was selected.
 
         Raises:
             psycopg2.OperationalError: as `commit` does.
         """
         with self.cursor() as cursor:
-            if not self._says_something(lambda: cursor.execute(statements, values)):
-                return
+            waited = not self._says_something(lambda: cursor.execute(statements, values))
+            row = cursor.fetchone()
+            if waited:
+                return row
             cursor.execute(_LOG_NOTHING)
         self.commit()
+        return row
 
     def _says_something(self, commit: Callable[[], None]) -> bool:
         before, self.notices = self.notices, []

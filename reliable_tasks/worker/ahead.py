@@ -46,7 +46,7 @@ class NothingStays:
     def heartbeat(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def session(self) -> AbstractContextManager[None]:
+    def work(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def undo(self) -> None:

@@ -116,7 +116,7 @@ class Execution:
                     f"an earlier execution of {self.call.key} ended without saying whether its call happened",
                     hint="ask the other side, then settle it; or declare a Probe or CallAgain",
                 )
-        with self.steps.heartbeat(), self.steps.session() as session:
+        with self.steps.heartbeat(), self.steps.work() as work:
             context = TaskContext(
                 task_id=self.call.task_id,
                 idempotency_key=self.call.key or "",
@@ -124,7 +124,7 @@ class Execution:
                 fence=self.owned.fence,
                 replay=self.call.replay,
                 task=task,
-                _session=session if options.effects is Effects.DATABASE else None,
+                _work=work if options.effects is Effects.DATABASE else None,
                 _unit=self.unit,
             )
             if failpoints.ACTIVE and options.effects is Effects.EXTERNAL:

@@ -24,9 +24,10 @@ from reliable_tasks.store.engine import (
     waiting_at_most,
     will_pass,
 )
+from reliable_tasks.store.lending import lend
 from reliable_tasks.store.verdicts import BeyondRetention, Busy, ClaimRequest, Owned
 from reliable_tasks.worker.call import Call, Delivery
-from reliable_tasks.worker.function_session import function_session
+from reliable_tasks.worker.function_work import function_work
 from reliable_tasks.worker.keyless import keyless, lost_attempt
 from reliable_tasks.worker.options import TaskOptions
 from reliable_tasks.worker.outcome import Outcome
@@ -99,8 +100,8 @@ class ShortTransactions:
                 if failpoints.ACTIVE:
                     failpoints.reach("ext.after_outcome_commit")
 
-    def session(self) -> AbstractContextManager[Any]:
-        """No session: a database effect of an external task would not be atomic with its claim."""
+    def work(self) -> AbstractContextManager[Any]:
+        """Nothing to work with: a database effect of an external task would not be atomic with its claim."""
         return nullcontext()
 
     def undo(self) -> None:
@@ -248,11 +249,11 @@ class OneTransaction(ShortTransactions):
             failpoints.reach("worker.before_commit", self._connection.connection)
 
     @contextmanager
-    def session(self) -> Iterator[Any]:
-        """A session in a savepoint that stays open: what follows the function may fail, and `undo` it."""
+    def work(self) -> Iterator[Any]:
+        """Work in a savepoint that stays open: what follows the function may fail, and `undo` it."""
         self._effect = self._connection.begin_nested()
-        with function_session(self._connection, self.undo) as session:
-            yield session
+        with function_work(lend(self._connection), lambda: self._connection, self.undo) as work:
+            yield work
 
     def undo(self) -> None:
         if self._effect is None or not self._effect.is_active:

@@ -1,4 +1,4 @@
-"""The session that a task's function is given: what the function raises undoes its effect, `Ignore` alone does not."""
+"""What a task's function is given to work with: what it raises undoes its effect, `Ignore` alone does not."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,21 +6,22 @@ from typing import Any
 
 from celery.exceptions import Ignore
 
-from reliable_tasks.store.sessions import session_in
+from reliable_tasks.store.sessions import Work, work_on
 
 
 @contextmanager
-def function_session(connection: Any, undo: Callable[[], None]) -> Iterator[Any]:
-    """A session in the connection's transaction.
+def function_work(lent: Any, connect: Callable[[], Any], undo: Callable[[], None]) -> Iterator[Work]:
+    """Work in the transaction of a lent connection.
 
     Args:
+        connect: gives SQLAlchemy's connection on it.
         undo: called when the function has failed.
     """
     ignored = None
     try:
-        with session_in(connection) as session:
+        with work_on(lent, connect) as work:
             try:
-                yield session
+                yield work
             except Ignore as end:
                 ignored = end  # no failure: `replace` ends so, too
     except BaseException:
