@@ -170,5 +170,12 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TRIGGER recorded ON reliable_tasks.claims")
-    for function in ("record_wholes", "give_up_claims", "record_whole", "claim_wholes", "claim_whole", "refuse_unrecorded"):
+    for function in (
+        "record_wholes",
+        "give_up_claims",
+        "record_whole",
+        "claim_wholes",
+        "claim_whole",
+        "refuse_unrecorded",
+    ):
         op.execute(f"DROP FUNCTION reliable_tasks.{function}")

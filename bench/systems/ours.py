@@ -243,8 +243,10 @@ _ABOUT = {
     "work_watched": ('effects="none", with receivers of task_prerun, task_postrun, task_success', 4000, 0),
     "work_database": ('effects="database", empty body', 1000, 0),
     "work_external": ('effects="external", empty body', 800, 0),
-    "transfer": ("a transfer, one commit each", 1000, 0),
-    "transfer_batched": ("transfers, batch=10", 3000, 0),
+    "transfer": ("a transfer by ctx.cursor(), one commit each", 1500, 0),
+    "transfer_batched": ("transfers by ctx.cursor(), batch=10", 4000, 0),
+    "transfer_session": ("a transfer by ctx.session, one commit each", 1000, 0),
+    "transfer_session_batched": ("transfers by ctx.session, batch=10", 3000, 0),
 }
 
 SYSTEMS = [

@@ -57,25 +57,39 @@ def notice(ctx: TaskContext, serial: int) -> None:
     """What every tenth transfer sends; nobody relays or executes it while transfers are measured."""
 
 
-def _transfer(ctx: TaskContext, serial: int, source: int, target: int, amount: int) -> dict[str, Any]:
+def _by_cursor(ctx: TaskContext, serial: int, source: int, target: int, amount: int) -> dict[str, Any]:
+    with ctx.cursor() as cursor:
+        for change in bank.changes(source, target, amount):
+            cursor.execute(bank.UPDATE, change)
+        cursor.execute(bank.LEDGER, (ctx.idempotency_key, source, target, amount))
+    return _done(ctx, serial, source, target, amount)
+
+
+def _by_session(ctx: TaskContext, serial: int, source: int, target: int, amount: int) -> dict[str, Any]:
     for change, account in bank.changes(source, target, amount):
         ctx.session.execute(_UPDATE, {"change": change, "account": account})
     ctx.session.execute(
         _LEDGER, {"key": ctx.idempotency_key, "source": source, "target": target, "amount": amount}
     )
+    return _done(ctx, serial, source, target, amount)
+
+
+def _done(ctx: TaskContext, serial: int, source: int, target: int, amount: int) -> dict[str, Any]:
     if bank.sends(serial):
         ctx.enqueue(notice.s(serial))
     return {"source": source, "target": target, "amount": amount}
 
 
-transfer = app.idempotent_task(
-    key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer"
-)(_transfer)
+def _declared(function: Any, name: str, **options: Any) -> Any:
+    return app.idempotent_task(
+        key="transfer:{serial}", effects="database", queue="bench", name=f"bench.{name}", **options
+    )(function)
 
 
-transfer_batched = app.idempotent_task(
-    key="transfer:{serial}", effects="database", queue="bench", name="bench.transfer_batched", batch=10
-)(_transfer)
+transfer = _declared(_by_cursor, "transfer")
+transfer_batched = _declared(_by_cursor, "transfer_batched", batch=10)
+transfer_session = _declared(_by_session, "transfer_session")
+transfer_session_batched = _declared(_by_session, "transfer_session_batched", batch=10)
 
 
 def _watch(**_told: Any) -> None:

@@ -13,6 +13,9 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR, TRANSACTION_STATUS_I
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ResourceClosedError
 
+_SAYS_SOMETHING = frozenset({"closed", "encoding", "info", "notices", "server_version", "status"})
+"""What only tells of the connection."""
+
 
 class Lent:
     """A pooled connection as its borrower sees it, who can neither return nor keep it.
@@ -60,15 +63,21 @@ class Lent:
         """Whether it was taken back."""
         return self._held is None
 
-    def cursor(self, *name: Any, **options: Any) -> "TaskCursor":
+    def cursor(self, *name: Any, **options: Any) -> Any:
         """The driver's own, for as long as the connection is lent."""
         self._there()
-        made: TaskCursor = self._driver.cursor(*name, cursor_factory=TaskCursor, **options)
-        made.lent = self
-        if made.name is not None and (before := self.take_before()):
-            with self._driver.cursor() as other:  # it will have its own words ahead of its statement
-                other.execute(before)
+        if name or options:
+            self.send_before()
+        made = self._driver.cursor(*name, **{"cursor_factory": TaskCursor, **options})
+        if isinstance(made, TaskCursor):
+            made.lent = self
         return made
+
+    def send_before(self) -> None:
+        """Send what has to go ahead, where it cannot go with the next statement."""
+        if before := self.take_before():
+            with self._driver.cursor() as cursor:
+                cursor.execute(before)
 
     def take_before(self) -> str:
         """What has to go ahead of a statement that is executed now."""
@@ -76,7 +85,7 @@ class Lent:
         return before
 
     def is_effect(self, savepoint: str) -> bool:
-        """Whether SQLAlchemy's savepoint of this name is the one of this task: the first, when nothing was done before."""
+        """Whether SQLAlchemy's savepoint of this name is the task's: the first, when nothing was done before."""
         if self._first is None:
             self._first = "" if self.used else savepoint
             if self._first and not self._has_effect:
@@ -106,13 +115,26 @@ class Lent:
     def is_valid(self) -> bool:
         return self._held is not None and bool(self._held.is_valid)
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether there is a transaction, of which no statement has failed."""
+        return _status(self._driver) == TRANSACTION_STATUS_INTRANS
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a statement has failed, and nothing that was done since the last savepoint can be kept."""
+        return _status(self._driver) == TRANSACTION_STATUS_INERROR
+
     def _there(self) -> Any:
         if self._held is None:
             raise ResourceClosedError("the task that this connection was lent to is over")
         return self._held
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._there(), name)
+        held = self._there()
+        if name not in _SAYS_SOMETHING:
+            self.send_before()  # whoever has the driver's connection itself may do anything with it
+        return getattr(held, name)
 
 
 class TaskCursor(cursor):
@@ -124,7 +146,7 @@ class TaskCursor(cursor):
     lent: Lent
 
     @property
-    def connection(self) -> Any:
+    def connection(self) -> Any:  # type: ignore[override]  # in psycopg2 nobody can write to it either
         """As the task sees it: ended when the task is, and with the worker's transaction on it."""
         return self.lent
 
@@ -133,7 +155,7 @@ class TaskCursor(cursor):
         before = lent.take_before()
         try:
             if isinstance(query, sql.Composable):
-                query = query.as_string(lent.driver_connection)
+                query = query.as_string(super().connection)
             if before:
                 query = before.encode() + query if isinstance(query, bytes) else before + query
             super().execute(query, vars)
@@ -161,10 +183,9 @@ class TaskCursor(cursor):
 
     def _one(self, call: Any, *values: Any, **more: Any) -> Any:
         """What makes its statements itself: nothing can be put ahead of them."""
-        before = self._lent().take_before()
+        lent = self._lent()
         try:
-            if before:
-                super().execute(before)
+            lent.send_before()
             return call(*values, **more)
         except psycopg2.Error as error:
             self._failed("", error)
@@ -189,17 +210,17 @@ def lend(connection: Connection) -> Lent:
 
 def is_in_order(held: Any) -> bool:
     """Whether there is a transaction, of which no statement has failed."""
-    return bool(_status(held) == TRANSACTION_STATUS_INTRANS)
+    return _status(held.driver_connection) == TRANSACTION_STATUS_INTRANS
 
 
 def is_open(held: Any) -> bool:
     """Whether there is a transaction, failed or not."""
-    return _status(held) in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR)
+    return _status(held.driver_connection) in (TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR)
 
 
-def _status(held: Any) -> int:
+def _status(driver: Any) -> int:
     """As the server has said it last; asks nobody."""
-    return int(held.driver_connection.info.transaction_status)
+    return int(driver.get_transaction_status())
 
 
 def share_first_savepoint(engine: Engine) -> None:
@@ -226,7 +247,7 @@ def share_first_savepoint(engine: Engine) -> None:
         lent = _of_effect(connection, name)
         if lent is None:
             release(connection, name)
-        elif not is_in_order(lent):
+        elif not lent.is_in_order:
             release(connection, lent.effect)  # which says what is wrong
 
     dialect.do_savepoint = do_savepoint  # type: ignore[method-assign]  # of this engine's dialect alone

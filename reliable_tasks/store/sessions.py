@@ -64,12 +64,15 @@ class Work:
 
     def cursor(self) -> TaskCursor:
         """The driver's own cursor."""
-        return self._lent.cursor()
+        made: TaskCursor = self._lent.cursor()
+        return made
 
     def keep(self) -> None:
         """Flush and keep what the session did."""
         if self._session is not None:
             self._session.commit()
+        if self._lent.used and self._lent.has_failed:
+            self.cursor().execute("SELECT 1")  # which says what is wrong
 
     def close(self) -> None:
         """Undo what the session did and was not kept; nothing can be done with it any more."""

@@ -99,7 +99,11 @@ class WholeTasks:
 
     def claim_together(self, firsts: Sequence[First]) -> set[str]:
         """The same for several of one task, no key or id of which comes twice; the ids of those that were taken."""
-        fields = ([one.task_id for one in firsts], [one.key for one in firsts], [one.fingerprint for one in firsts])
+        fields = (
+            [one.task_id for one in firsts],
+            [one.key for one in firsts],
+            [one.fingerprint for one in firsts],
+        )
         row = self._first_words(_AMONG + _CLAIM_MANY, (firsts[0].name, *fields))
         self._among = True
         if row is None or row[0] is None:

@@ -43,10 +43,10 @@ class TaskContext:
         return self._in_transaction("session").session
 
     def cursor(self) -> "TaskCursor":
-        """A new cursor of psycopg2's own in the same transaction: for plain statements a third of a session's CPU.
+        """A new cursor of psycopg2's own in the same transaction: plain statements cost much less than by `session`.
 
-        Errors are psycopg2's. A failed statement leaves nothing to go on with unless a SAVEPOINT was set before it. With
-        the function it ends; rolling `ctx.session` back undoes what was done since the session was first used.
+        It ends with the function. Its errors are psycopg2's; after one there is only a ROLLBACK TO a SAVEPOINT that was
+        set before. `session.rollback()` undoes what was done since `session` was first used, here or there.
 
         Raises:
             TaskDeclarationError: in a task without effects="database".

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from reliable_tasks.dev import throwaway_stack
 from reliable_tasks.store import announcing, listening
-from reliable_tasks.store.ended import CHANNEL, take_noted
+from reliable_tasks.store.ended import CHANNEL, NOBODY_HEARS, take_noted
 from reliable_tasks.store.engine import begin, create_engine
 from reliable_tasks.store.identity import new_id
 from reliable_tasks.store.migrations import upgrade
@@ -26,6 +26,21 @@ def test_a_commit_calls_who_waits(waits: Waits, ends: Ends, task_id: str) -> Non
         waiting = waits.for_task(known)
         ends.succeed(known, value=[known])
         assert waiting.result(30) == [known]
+
+
+def test_that_nobody_listens_is_known_and_that_somebody_does(waits: Waits, ends: Ends, task_id: str) -> None:
+    question = text(f"SELECT {NOBODY_HEARS}")
+
+    def nobody_hears() -> bool:
+        with ends.engine.connect() as connection:
+            return bool(connection.execute(question).scalar_one())
+
+    assert nobody_hears()
+    waiting = waits.for_task(task_id)
+    wait_until(lambda: not nobody_hears(), "the listener is there")
+    assert not nobody_hears()
+    ends.succeed(task_id)
+    waiting.result(30)
 
 
 def test_a_failure_calls_who_waits(waits: Waits, ends: Ends, task_id: str) -> None:
