@@ -9,10 +9,12 @@ from celery import _state
 from celery.app.trace import build_tracer
 from sqlalchemy import text
 
-from reliable_tasks import ReliableCelery
+from reliable_tasks import ReliableCelery, TaskContext
 from reliable_tasks.settings import load_settings
 from reliable_tasks.store.engine import begin
+from reliable_tasks.worker import ahead
 from tests.integration.applied_topology import TOPOLOGY
+from tests.integration.delivering.leaving import Act, leaves_its_effect
 from tests.integration.delivering.one_delivery import CALLS, ENDINGS, HOOKS, TOGETHER, declare_tasks
 
 
@@ -44,3 +46,24 @@ def app(
         task.__trace__ = build_tracer(task.name, task, app.loader, "here", app=app)
     yield app
     app.runtime.engine.dispose()
+
+
+@pytest.fixture
+def acts(app: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Act]:
+    """What the tasks `alone` and `batch` do, by their case."""
+    monkeypatch.setattr(ahead, "BUDGET_SECONDS", 60.0)
+    found: dict[str, Act] = {}
+
+    def run(ctx: TaskContext, case: str) -> Any:
+        return found.get(case, leaves_its_effect)(ctx, case)
+
+    for name, effects, batch in (
+        ("alone", "database", 1),
+        ("batch", "database", 10),
+        ("call", "external", 1),
+    ):
+        task = app.idempotent_task(
+            key=f"{name}:{{case}}", effects=effects, name=name, batch=batch, shared=False
+        )(run)
+        task.__trace__ = build_tracer(name, task, app.loader, "here", app=app)
+    return found
