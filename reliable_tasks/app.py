@@ -177,7 +177,9 @@ class ReliableCelery(Celery):
                 share a transaction, each with its own savepoint, result and failure. Within it no statement waits
                 longer than 10 ms for a lock; the task is then undone, and executed again by itself, as is one that
                 fails. Locks are held until the last one has ended. Give such tasks a queue of their own: a worker
-                holds more messages of it, and fills its batches. By default each task commits by itself.
+                holds more messages of it, and fills its batches. By default each task commits by itself. Not for tasks
+                that call a function in the database which catches errors of others' locks (`WHEN OTHERS`): in a batch
+                a lock is waited for 10 ms only, and what is caught there nobody else sees.
 
         Raises:
             TaskDeclarationError: when the options contradict each other.

@@ -8,7 +8,7 @@ from celery.utils.log import get_logger
 from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from reliable_tasks.errors import Fenced
-from reliable_tasks.store.engine import will_pass
+from reliable_tasks.store.engine import is_outage, will_pass
 from reliable_tasks.worker.call import Delivery, delivery_of
 from reliable_tasks.worker.delivery import process
 from reliable_tasks.worker.fenced import note_fenced
@@ -17,6 +17,9 @@ from reliable_tasks.worker.running import running_app
 from reliable_tasks.worker.unrecorded import unrecorded
 
 logger = get_logger("reliable_tasks.worker")
+
+CONTENTIONS = 12
+"""Transactions of one delivery that Postgres ends for others' sake: so many in a row are what the task does itself."""
 
 
 def trace(
@@ -47,6 +50,7 @@ def settlement_of(app: Any, delivery: Delivery, ahead: Any = None) -> Settlement
     Args:
         ahead: an execution of it that came before its claim (`worker.ahead`).
     """
+    contended = 0
     for attempt in Retrying(
         retry=retry_if_exception(will_pass), wait=wait_random_exponential(0.2, 10), reraise=True
     ):
@@ -59,7 +63,8 @@ def settlement_of(app: Any, delivery: Delivery, ahead: Any = None) -> Settlement
                 note_fenced(app.runtime, delivery)
                 return Settlement.ACK
             except Exception as error:
-                if will_pass(error):
+                contended += not is_outage(error)
+                if will_pass(error) and contended < CONTENTIONS:
                     raise
                 # said here and not by raising: a pool of threads would never settle the delivery
                 return unrecorded(app.runtime, delivery, error)

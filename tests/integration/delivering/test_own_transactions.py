@@ -13,7 +13,10 @@ from sqlalchemy.orm import Session
 
 from reliable_tasks import PermanentError, TaskContext
 from reliable_tasks.errors import ExecutionError, OperationRefused
+from reliable_tasks.store.engine import begin
 from reliable_tasks.store.identity import new_id
+from reliable_tasks.worker import trace
+from reliable_tasks.worker.unrecorded import REFUSALS
 from tests.integration.delivering.one_delivery import ENDINGS, deliver, rows, sent, states
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception raised outside body")
@@ -263,3 +266,27 @@ def test_a_worker_that_is_told_to_purge_throws_no_accepted_message_away(app: Any
     for purge in (app.control.purge, app.control.discard_all):
         with pytest.raises(OperationRefused, match="would lose"):
             purge()
+
+
+CONFLICT = """
+CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE EXCEPTION 'always' USING ERRCODE = 'serialization_failure'; END $$;
+CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.name = 'a') EXECUTE FUNCTION conflict()
+"""
+
+
+def test_a_task_whose_commit_always_conflicts_is_dead_in_the_end_and_holds_up_nobody(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "CONTENTIONS", 2)
+    with begin(app.runtime.engine) as connection:
+        connection.execute(text(CONFLICT))
+    task_id = str(new_id())
+    told = [deliver(app, "pay", "a", task_id=task_id) for _ in range(REFUSALS)]
+    assert told == ["requeue"] * (REFUSALS - 1) + ["reject"]
+    assert [row["reason"] for row in rows(app, "SELECT reason FROM reliable_tasks.dead_letters")] == [
+        "unrecordable"
+    ]
+    assert deliver(app, "pay", "b") == "ack"
+    assert [row["name"] for row in rows(app, "SELECT name FROM effects")] == ["b"]
