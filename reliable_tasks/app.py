@@ -27,9 +27,9 @@ from reliable_tasks.store.sessions import around_commit, execute_in
 from reliable_tasks.worker.bulk import publish_many
 from reliable_tasks.worker.celery_logging import join_celery_logging
 from reliable_tasks.worker.chording import FINISH, finish_chord
+from reliable_tasks.worker.configuration import celery_configuration
 from reliable_tasks.worker.options import CallAgain, Probe, TaskOptions, effects_named, refuse_lossy
 from reliable_tasks.worker.publishing import Sender, due, redirect, together
-from reliable_tasks.worker.queues import kombu_queues
 from reliable_tasks.worker.runtime import Runtime
 from reliable_tasks.worker.sending_alike import Patterns
 from reliable_tasks.worker.task import IdempotentTask, ReliableTask, attributes_of, idempotent_run
@@ -76,43 +76,12 @@ class ReliableCelery(Celery):
         }
         self.patterns = Patterns()
         super().__init__(main, **kwargs)
-        self.conf.update(self._reliable_configuration(remote_control))
+        self.conf.update(celery_configuration(self.runtime, remote_control))
         self.task(finish_chord, name=FINISH, shared=False, ignore_result=True)
         form = format_of(settings.log_format)
         join_celery_logging(
             route_events_to_logging, (lambda handler: restyle(handler, form)) if form else None
         )
-
-    def _reliable_configuration(self, remote_control: bool) -> dict[str, Any]:
-        shape, settings = self.runtime.topology, self.runtime.settings
-        default = shape.work_queue(shape.default_queue)
-        return {
-            "task_queues": kombu_queues(shape),
-            "task_default_queue": default.name,
-            "task_default_exchange": default.exchange,
-            "task_default_exchange_type": "direct",
-            "task_default_routing_key": default.name,
-            "task_create_missing_queues": False,
-            "task_acks_late": True,
-            "task_acks_on_failure_or_timeout": False,
-            "task_reject_on_worker_lost": True,
-            "task_serializer": "json",
-            "result_serializer": "json",
-            "accept_content": ["json"],
-            "result_accept_content": ["json"],
-            "result_extended": True,
-            "result_expires": settings.results_expire_seconds or None,
-            "broker_connection_retry_on_startup": True,
-            "broker_channel_error_retry": True,
-            "broker_connection_max_retries": None,
-            "worker_consumer": "reliable_tasks.worker.consumer:ReliableConsumer",
-            "worker_enable_remote_control": settings.remote_control
-            or (remote_control and settings.env != "production"),
-            "worker_send_task_events": False,
-            "worker_cancel_long_running_tasks_on_connection_loss": False,
-            "enable_utc": True,
-            "timezone": "UTC",
-        }
 
     @cached_property
     def sends_plainly(self) -> bool:
@@ -142,9 +111,6 @@ class ReliableCelery(Celery):
             url = settings.celery_url_text()
             options["ssl"] = tls.options(broker_address(settings.url_text()))
         return super()._connection(url, *args, **options)
-
-    def worker_main(self, argv: list[str] | None = None) -> Any:
-        return super().worker_main(argv)
 
     @told_by_celery()
     def idempotent_task(
