@@ -14,7 +14,8 @@ depends_on = None
 REFUSE = """
 CREATE FUNCTION reliable_tasks.refuse_unrecorded() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM reliable_tasks.results r WHERE r.id = NEW.task_id::uuid AND r.state = 'succeeded')
+    -- by its id alone: a plan that was made for an empty table would look through all that have succeeded
+    IF (SELECT r.state FROM reliable_tasks.results r WHERE r.id = NEW.task_id::uuid) IS DISTINCT FROM 'succeeded'
        AND EXISTS (SELECT FROM reliable_tasks.claims c WHERE c.task_name = NEW.task_name AND c.key = NEW.key
                       AND c.task_id = NEW.task_id) THEN
         RAISE EXCEPTION 'the task % would commit half of what it does for the key %', NEW.task_name, NEW.key
