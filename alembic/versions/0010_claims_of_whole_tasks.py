@@ -59,8 +59,9 @@ BEGIN
         INSERT INTO reliable_tasks.claims (task_name, key, fingerprint, task_id, state, attempts, fence)
         SELECT p_name, given.key, given.fingerprint, given.id::text, 'succeeded', 1, 1
           FROM unnest(p_ids, p_keys, p_fingerprints) AS given (id, key, fingerprint)
-         WHERE NOT EXISTS (SELECT FROM reliable_tasks.results r
-                            WHERE r.id = given.id AND (r.state <> 'enqueued' OR r.replay > 0))
+         -- one by one: the plan of a join that was made for an empty table would read all results
+         WHERE (SELECT r.state <> 'enqueued' OR r.replay > 0
+                  FROM reliable_tasks.results r WHERE r.id = given.id) IS NOT TRUE
          ORDER BY given.key
         ON CONFLICT DO NOTHING
         RETURNING task_id
