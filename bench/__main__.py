@@ -37,7 +37,11 @@ def main() -> int:
 def _measure(options: argparse.Namespace) -> int:
     """1 when nothing of ours was measured."""
     sizes = Sizes(
-        published=options.published, share=options.share, seconds=options.seconds, chord=options.chord
+        published=options.published,
+        share=options.share,
+        seconds=options.seconds,
+        calls=options.calls,
+        chord=options.chord,
     )
     entries = entries_of(options.kind, sizes, options.only)
     available = [entry for entry in entries if not entry.unavailable()]
@@ -98,7 +102,7 @@ def _options() -> argparse.Namespace:
         one.add_argument(
             "--published", type=int, default=800, help="tasks that are sent one by one and timed"
         )
-        one.add_argument("--calls", type=int, default=100, help="single calls timed")
+        one.add_argument("--calls", type=int, default=300, help="single calls timed")
         one.add_argument("--chord", type=int, default=1000, help="tasks of a chord's header")
         one.add_argument("--output", choices=("table", "json"), default="table")
         one.add_argument("--broker", default="", help="a series of RabbitMQ, as in 4.3")

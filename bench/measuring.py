@@ -38,7 +38,7 @@ class Sizes:
     share: float = 1.0
     seconds: float = 4.0
     most: int = 60_000
-    calls: int = 100
+    calls: int = 300
     chord: int = 0
     limit: float = 120.0
 

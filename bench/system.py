@@ -43,7 +43,7 @@ class System(ABC):
     tasks = 2000
     """How many in the first round; later rounds take as many as keep it busy for the wanted time."""
 
-    calls = 100
+    calls = 300
     """Single calls timed, at most; 0 for none."""
 
     def __init__(self, name: str, **variables: str) -> None:

@@ -239,7 +239,7 @@ def _application() -> Any:
 
 
 _ABOUT = {
-    "work_none": ('effects="none"', 8000, 100),
+    "work_none": ('effects="none"', 8000, 300),
     "work_watched": ('effects="none", with receivers of task_prerun, task_postrun, task_success', 4000, 0),
     "work_database": ('effects="database", empty body', 1000, 0),
     "work_external": ('effects="external", empty body', 800, 0),
