@@ -56,26 +56,23 @@ _RECORD = text(
 """A key that is known, and a task that has more than its row of waiting, are left out, for a look of their own."""
 
 
-_COLUMNS = frozenset(
-    (
-        "task_id",
-        "name",
-        "idempotency_key",
-        "fingerprint",
-        "queue",
-        "priority",
-        "args",
-        "kwargs",
-        "result",
-        "worker",
-        "root_id",
-        "parent_id",
-        "correlation_id",
-        "enqueued_at",
-        "started_at",
-        "finished_at",
-    )
+RECORDED = (
+    "queue",
+    "priority",
+    "args",
+    "kwargs",
+    "result",
+    "worker",
+    "root_id",
+    "parent_id",
+    "correlation_id",
+    "enqueued_at",
+    "started_at",
+    "finished_at",
 )
+"""What is recorded of a first execution that has succeeded, besides whose it is."""
+
+_COLUMNS = frozenset(("task_id", "name", "idempotency_key", "fingerprint", *RECORDED))
 _NEW_IDS = insert(task_ids).on_conflict_do_nothing().returning(task_ids.c.task_id)
 
 

@@ -19,6 +19,7 @@ from reliable_tasks import failpoints
 from reliable_tasks.model.envelope import Message
 from reliable_tasks.store import outbox
 from reliable_tasks.store.announcing import announcer_of
+from reliable_tasks.store.batches import RECORDED
 from reliable_tasks.store.ended import NOBODY_HEARS
 from reliable_tasks.store.engine import connector
 from reliable_tasks.store.lending import Lent, is_in_order, is_open
@@ -40,20 +41,6 @@ _SEND = (
     "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, clock_timestamp() + %s)); "
 )
 _COMMIT = f"COMMIT; BEGIN; SELECT {NOBODY_HEARS}"
-_ROW = (
-    "queue",
-    "priority",
-    "args",
-    "kwargs",
-    "result",
-    "worker",
-    "root_id",
-    "parent_id",
-    "correlation_id",
-    "enqueued_at",
-    "started_at",
-    "finished_at",
-)
 
 
 @dataclass(frozen=True)
@@ -198,14 +185,14 @@ class WholeTasks:
         name = self._done[0][0].name
         given_up = [first.key for first in self._claimed.values()]
         rows = [
-            {"id": first.task_id, "key": first.key, **{column: row[column] for column in _ROW}}
+            {"id": first.task_id, "key": first.key, **{column: row[column] for column in RECORDED}}
             for first, row, _messages in self._done
         ]
         return [self._transaction, name, given_up, len(rows), msgspec.json.encode(rows).decode()]
 
 
 def _columns(row: Mapping[str, Any]) -> Iterator[Any]:
-    for column in _ROW:
+    for column in RECORDED:
         value = row[column]
         yield msgspec.json.encode(value).decode() if column in ("args", "kwargs") else value
 
