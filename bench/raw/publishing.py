@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import amqp
@@ -37,16 +38,8 @@ def pipelined(count: int, window: int = WINDOW) -> float:
     channel.confirm_select()
     channel.events["basic_ack"].add(confirmed.acked)
     messages = [amqp.Message(body(serial), delivery_mode=PERSISTENT) for serial in range(count)]
-    start = time.perf_counter()
-    for sent, message in enumerate(messages, 1):
-        channel._basic_publish(message, exchange="", routing_key=QUEUE)
-        while sent - confirmed.count >= window:
-            opened.drain_events()
-    while confirmed.count < count:
-        opened.drain_events(timeout=10)
-    rate = count / (time.perf_counter() - start)
-    opened.close()
-    return rate
+    publish = partial(channel._basic_publish, exchange="", routing_key=QUEUE)
+    return _rate(opened, confirmed, messages, publish, window)
 
 
 def of_our_bytes(count: int) -> float:
@@ -57,14 +50,21 @@ def of_our_bytes(count: int) -> float:
     channel.events["basic_ack"].add(confirmed.acked)
     wire, route = Wire(channel.channel_id, opened.frame_max), Route("", QUEUE, QUEUE)
     frames = [wire.published(message, route) for message in ours.messages(count)]
+    return _rate(opened, confirmed, frames, opened.transport.write, WINDOW)
+
+
+def _rate(
+    opened: Any, confirmed: _Confirmed, prepared: Sequence[Any], send: Callable[[Any], Any], window: int
+) -> float:
+    """Send all, with at most `window` unconfirmed, until all are confirmed; then close the connection."""
     start = time.perf_counter()
-    for sent, frame in enumerate(frames, 1):
-        opened.transport.write(frame)
-        while sent - confirmed.count >= WINDOW:
+    for sent, one in enumerate(prepared, 1):
+        send(one)
+        while sent - confirmed.count >= window:
             opened.drain_events()
-    while confirmed.count < count:
+    while confirmed.count < len(prepared):
         opened.drain_events(timeout=10)
-    rate = count / (time.perf_counter() - start)
+    rate = len(prepared) / (time.perf_counter() - start)
     opened.close()
     return rate
 
